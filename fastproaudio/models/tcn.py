@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['TCN', 'TCNModel']
 
-# %% ../../nbs/12_tcn.ipynb #f9d9b888
+# %% ../../nbs/12_tcn.ipynb #7ac2d5b1
 from typing import List, Optional
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import SLACK, AudioModel, Conv, ConvBlock, KnobNet, new_line, push, to_inner, to_outer
+from .blocks import AudioModel, Conv, ConvBlock, KnobNet, new_line, push, slack, to_inner, to_outer
 
-# %% ../../nbs/12_tcn.ipynb #a353cbe8
+# %% ../../nbs/12_tcn.ipynb #5f0e6409
 class TCN(AudioModel):
     "Stack of dilated convolutions with knobs (Steinmetz and Reiss 2021), for effects with up to seconds of memory."
     def __init__(self,
@@ -43,7 +43,7 @@ class TCN(AudioModel):
         self.causal = causal
         self.cond = KnobNet(n_knobs, n_cond) if n_knobs>0 else None
         self.blocks = nn.ModuleList(blocks)
-        self.out = Conv(c, n_out, 1)
+        self.out = Conv(c, n_out, 1, gain=.3)
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
@@ -79,7 +79,7 @@ class TCN(AudioModel):
         cond:Optional[Tensor] = None
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
         out:List[Tensor] = []
-        for part in x.split(SLACK, 2):
+        for part in x.split(slack(), 2):
             y = to_inner(part)
             i = 0
             for block in self.blocks:

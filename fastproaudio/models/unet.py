@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['pad_time', 'spread', 'UNet1d']
 
-# %% ../../nbs/13_unet.ipynb #3160dc27
+# %% ../../nbs/13_unet.ipynb #62b1bb0e
 from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import SLACK, AudioModel, Conv, ConvBlock, KnobNet, new_line, push, to_inner, to_outer
+from .blocks import AudioModel, Conv, ConvBlock, KnobNet, new_line, push, slack, to_inner, to_outer
 
 # %% ../../nbs/13_unet.ipynb #f74cd6cf
 def pad_time(
@@ -36,7 +36,7 @@ def spread(
     y = x.permute(0, 3, 2, 1).reshape(b, n*stride, 1, c//stride)
     return y.permute(0, 3, 2, 1)
 
-# %% ../../nbs/13_unet.ipynb #a24d37c7
+# %% ../../nbs/13_unet.ipynb #67d3d80b
 class UNet1d(AudioModel):
     "U-Net on waveforms: any length in, the same length out."
     def __init__(self,
@@ -61,7 +61,7 @@ class UNet1d(AudioModel):
         self.down = nn.ModuleList([Conv(a, b, 2*s, stride=s) for a,b,s in levels])
         self.up = nn.ModuleList([Conv(b, a*s, 3) for a,b,s in reversed(levels)])
         self.dec = nn.ModuleList([block(2*a, a) for a,b,s in reversed(levels)])
-        self.out = Conv(channels[0]+n_in, n_out, 1)
+        self.out = Conv(channels[0]+n_in, n_out, 1, gain=.3)
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
@@ -121,7 +121,7 @@ class UNet1d(AudioModel):
         cond:Optional[Tensor] = None
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
         out:List[Tensor] = []
-        for part in x.split(SLACK//2, 2): out.append(self._block(to_inner(part), state, cond))
+        for part in x.split(slack()//2, 2): out.append(self._block(to_inner(part), state, cond))
         return torch.cat(out, -1), state
 
     def _block(self, x:Tensor, state:List[Tensor], cond:Optional[Tensor]) -> Tensor:
