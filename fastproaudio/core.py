@@ -54,7 +54,7 @@ class AudioTensor(TensorBase):
         "Draw the waveform on `ctx`."
         return plot_waveform(self, ax=ctx, **kwargs)
 
-# %% ../nbs/20_core.ipynb #c9361e97
+# %% ../nbs/20_core.ipynb #b22b7f37
 class AudioTokens(AudioTensor):
     "Quantised samples `(samples,)` or `(batch, samples)`, int64."
     nchannels = property(lambda self: 1)
@@ -62,6 +62,17 @@ class AudioTokens(AudioTensor):
 class AudioSpectrogram(AudioTensor):
     "A spectrogram `(channels, bins, frames)` or `(batch, channels, bins, frames)`; `hop_length` samples from frame to frame."
     hop_length = None
+    nchannels = property(lambda self: self.shape[-3] if self.ndim>2 else 1)
+    nsamples = property(lambda self: self.shape[-1]*(self.hop_length or 1))
+
+    def show(self, ctx=None, title=None, **kwargs):
+        "Draw the first channel on `ctx`."
+        x,ax = cast(self, Tensor).detach().cpu().float(),ctx or plt.subplots(figsize=(8, 2.5))[1]
+        seconds = self.duration if self.sr and self.hop_length else None
+        ax.imshow(x[0] if x.ndim>2 else x, origin='lower', aspect='auto', extent=seconds and (0, seconds, 0, x.shape[-2]),
+                  **{'cmap':'magma', **kwargs})
+        ax.set(xlabel='seconds' if seconds else 'frames', ylabel='bins', title=title)
+        return ax
 
 # %% ../nbs/20_core.ipynb #6b88473c
 def _as_wave(
@@ -217,7 +228,7 @@ def show_audio(
     _,axs = plt.subplots(len(todo), 1, figsize=(8, 2.2*len(todo)), squeeze=False, layout='constrained')
     return [known[p](o, sr, ax=ax) for (p,o),ax in zip(todo, axs.flat)]
 
-# %% ../nbs/20_core.ipynb #3bc5d2b4
+# %% ../nbs/20_core.ipynb #cbacf358
 _colors = dict(input='#9aa5b1', target='#2a6f97', prediction='#e07a1f', error='#c1272d')
 
 def _player_table(
@@ -234,65 +245,132 @@ def _player_table(
                    for r,t in zip(rows, titles))
     display(HTML(f'<table><tr>{head}</tr>{body}</table>'))
 
+def _draw_row(
+    row:dict, # From name to waveform
+    sr:int, # Sample rate, Hz
+    start_s:float, # Time of the first sample, seconds
+    ax, # Axes
+    xlim:tuple=None, # Seconds from, to
+):
+    "Draw the waveforms of one item over one another, the error faint at the bottom of the stack."
+    for k,o in row.items():
+        plot_waveform(o, sr, ax=ax, xlim=xlim, color=_colors[k], label=k, start_s=start_s,
+                      alpha=.5 if k=='error' else .9, zorder=1 if k=='error' else 2)
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.margins(x=0)
+    ax.set_xlabel('')
+
+def _loudest(o, sr, start_s, width_s=.02):
+    "The `width_s` seconds around the loudest sample of a waveform."
+    x = _as_wave(o)
+    t = start_s + int(x.abs().amax(0).argmax())/sr
+    a = max(start_s, min(t-width_s/2, start_s+x.shape[1]/sr-width_s))
+    return a,a+width_s
+
 def _draw_rows(
     rows:list, # Dicts from name to waveform, one for each row
     titles:list, # Name of each row
     sr:int, # Sample rate, Hz
     starts:list, # Time of each row's first sample, seconds
-    ctxs:list=None, # Axes, None: new ones
+    ctxs:list=None, # Axes, None: new ones, with a close look at the loudest 20 ms beside each
 ) -> list: # The axes
     "Draw the waveforms of each row over one another."
     if ctxs is None:
-        _,ctxs = plt.subplots(len(rows), 1, figsize=(9, 1.9*len(rows)+.4), squeeze=False, layout='constrained')
-        ctxs = list(ctxs.flat)
+        _,axs = plt.subplots(len(rows), 2, figsize=(11, 1.9*len(rows)+.4), squeeze=False, layout='constrained', width_ratios=(3, 1.3))
+        ctxs = list(axs[:,0])
+        for r,s,ax in zip(rows, starts, axs[:,1]): _draw_row(r, sr, s, ax, xlim=_loudest(r.get('target', r['input']), sr, s))
+        axs[-1,1].set_xlabel('seconds, a closer look')
     for r,title,s,ax in zip(rows, titles, starts, ctxs):
-        for i,(k,o) in enumerate(r.items()):
-            plot_waveform(o, sr, ax=ax, color=_colors[k], label=k, start_s=s, alpha=.9 if i else 1.)
-        ax.set_title(title, fontsize=9)
-        ax.margins(x=0)
-        ax.set_xlabel('')
-    ctxs[0].legend(loc='upper right', fontsize=8, ncols=4)
+        _draw_row(r, sr, s, ax)
+        ax.set_title(title, fontsize=9, loc='left')
+    if len(rows[0])>1: ctxs[0].legend(loc='lower right', bbox_to_anchor=(1, 1), fontsize=8, ncols=4, frameon=False)
     ctxs[len(rows)-1].set_xlabel('seconds')
     return ctxs
 
-# %% ../nbs/20_core.ipynb #999913e9
-def _show_rows(rows, sr, titles=None, starts=None, ctxs=None, hear=True):
+# %% ../nbs/20_core.ipynb #2940b952
+def _show_rows(rows, sr, titles, starts=None, ctxs=None, hear=True):
     "Draw rows of waveforms and show their players."
-    titles,starts = ifnone(titles, [str(i) for i in range_of(rows)]),ifnone(starts, [0.]*len(rows))
+    starts = ifnone(starts, [0.]*len(rows))
     if hear: _player_table(rows, titles, sr)
     return _draw_rows(rows, titles, sr, starts, ctxs)
 
-def _rows_of(names, samples, max_n):
-    "The waveforms of `samples` by name, at most `max_n`."
-    return [{k:o for k,o in zip(names, s) if k} for s in list(samples)[:max_n]]
+def _note(o):
+    "A label or knobs as text."
+    return ' '.join(f'{v:.3g}' for v in o.flatten().tolist()) if isinstance(o, Tensor) else str(o)
 
-@dispatch
-def show_batch(x:AudioTensor, y:AudioTensor, samples:object, ctxs=None, max_n=4, titles=None, starts=None, hear=True, **kwargs):
-    "Input and target of each item over one another, with players."
-    return _show_rows(_rows_of(('input', 'target'), samples, max_n), _sr_of(x, None), titles, starts, ctxs, hear)
+def _rows_of(
+    samples, # Decoded items: sounds and labels
+    max_n:int, # Rows at most
+    titles:list=None, # What to put before the labels
+) -> tuple: # Dicts from `input` (and `target`) to a waveform, titles
+    "Sort the elements of items into waveforms and text."
+    samples = list(samples)[:max_n]
+    rows = [dict(zip(('input', 'target'), [o for o in s if isinstance(o, AudioTensor)])) for s in samples]
+    notes = [' '.join(_note(o) for o in s if not isinstance(o, AudioTensor)) for s in samples]
+    return rows,['  '.join(filter(None, o)) for o in zip(ifnone(titles, map(str, range_of(rows))), notes)]
+
+def _show_samples(samples, max_n, titles, starts, ctxs, hear):
+    "Draw and play items that hold sounds."
+    rows,titles = _rows_of(samples, max_n, titles)
+    return _show_rows(rows, _sr_of(rows[0]['input'], None), titles, starts, ctxs, hear)
 
 @dispatch
 def show_batch(x:AudioTensor, y:object, samples:object, ctxs=None, max_n=4, titles=None, starts=None, hear=True, **kwargs):
-    "The waveform of each item, its label in the title, with a player."
-    samples = list(samples)[:max_n]
-    titles = [' - '.join([str(o) for o in s[1:]]+([t] if t else [])) for s,t in zip(samples, ifnone(titles, ['']*len(samples)))]
-    return _show_rows(_rows_of(('input',), samples, max_n), _sr_of(x, None), titles, starts, ctxs, hear)
+    "Each sound, and its target over it or its label in the title, with players."
+    return _show_samples(samples, max_n, titles, starts, ctxs, hear)
 
-# %% ../nbs/20_core.ipynb #1c4bb684
+@dispatch
+def show_batch(x:tuple, y:AudioTensor, samples:object, ctxs=None, max_n=4, titles=None, starts=None, hear=True, **kwargs):
+    "Input and target of an effect with knobs, the knobs in the title, with players."
+    return _show_samples(samples, max_n, titles, starts, ctxs, hear)
+
+@dispatch
+def show_batch(x:AudioSpectrogram, y:object, samples:object, ctxs=None, max_n=4, titles=None, starts=None, hear=True, **kwargs):
+    "Each spectrogram, its label in the title."
+    samples = list(samples)[:max_n]
+    ctxs = ifnone(ctxs, plt.subplots(len(samples), 1, figsize=(9, 2.5*len(samples)), squeeze=False, layout='constrained')[1].flat)
+    for s,ax,t in zip(samples, ctxs, ifnone(titles, ['']*len(samples))):
+        s[0].show(ctx=ax, title=f"{t}  {' '.join(_note(o) for o in s[1:] if not isinstance(o, AudioTensor))}")
+    return ctxs
+
+# %% ../nbs/20_core.ipynb #4bce5f71
 def _with_error(
     rows:list, # Dicts with `input`, `target` and `prediction`
 ) -> list: # The same, with `error` in each
-    "Line up the three at their end, where a model without padding answers, and take the difference."
-    res = []
+    "Add the difference of prediction and target, of equal length."
     for r in rows:
-        n = min(o.shape[-1] for o in r.values())
-        r = {k:o[..., -n:] for k,o in r.items()}
-        res.append({**r, 'error':r['prediction']-r['target']})
-    return res
+        if r['prediction'].shape!=r['target'].shape:
+            raise ValueError(f"expected a prediction {tuple(r['target'].shape)} as the target, got {tuple(r['prediction'].shape)}; "
+                             "crop the target to the samples that the model scores")
+    return [{**r, 'error':r['prediction']-r['target']} for r in rows]
+
+def _esr_note(row):
+    "Error power over target power, as text."
+    e,t = [cast(row[k], Tensor).float().pow(2).sum().item() for k in ('error', 'target')]
+    return f'ESR {e/t:.3g}' if t>0 else 'silent target'
+
+def _show_predictions(samples, outs, max_n, titles, starts, ctxs, hear):
+    "Draw and play items and what a model made of them."
+    rows,titles = _rows_of(samples, max_n, titles)
+    rows = _with_error([{**r, 'prediction':o[0]} for r,o in zip(rows, outs)])
+    titles = [f'{t}  {_esr_note(r)}' for t,r in zip(titles, rows)]
+    return _show_rows(rows, _sr_of(rows[0]['input'], None), titles, starts, ctxs, hear)
 
 @dispatch
 def show_results(x:AudioTensor, y:AudioTensor, samples:object, outs:object, ctxs=None, max_n=4, titles=None, starts=None,
                  hear=True, **kwargs):
     "Input, target, prediction and error of each item over one another, with players."
-    rows = [{**r, 'prediction':o[0]} for r,o in zip(_rows_of(('input', 'target'), samples, max_n), outs)]
-    return _show_rows(_with_error(rows), _sr_of(x, None), titles, starts, ctxs, hear)
+    return _show_predictions(samples, outs, max_n, titles, starts, ctxs, hear)
+
+@dispatch
+def show_results(x:tuple, y:AudioTensor, samples:object, outs:object, ctxs=None, max_n=4, titles=None, starts=None,
+                 hear=True, **kwargs):
+    "The same for an effect with knobs, which stand in the title."
+    return _show_predictions(samples, outs, max_n, titles, starts, ctxs, hear)
+
+@dispatch
+def show_results(x:AudioTensor, y:object, samples:object, outs:object, ctxs=None, max_n=4, titles=None, starts=None,
+                 hear=True, **kwargs):
+    "Each sound with its label and the predicted one in the title, with players."
+    samples = [(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)]
+    return _show_samples(samples, max_n, titles, starts, ctxs, hear)

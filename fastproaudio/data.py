@@ -6,8 +6,8 @@
 __all__ = ['audio_extensions', 'get_audio_files', 'AudioFile', 'cut_tails', 'TailSplitter', 'OpenAudio', 'ReadChunk',
            'AudioBlock', 'grid_starts', 'random_starts', 'ChunkDL', 'get_pairs', 'split_pairs', 'AudioDataLoaders']
 
-# %% ../nbs/21_data.ipynb #0039b1a8
-import random,re,warnings,weakref
+# %% ../nbs/21_data.ipynb #8e546683
+import difflib,inspect,random,re,warnings,weakref
 from functools import lru_cache
 
 from fastai.basics import *
@@ -28,7 +28,7 @@ def get_audio_files(
     if not files: raise ValueError(f"{path}: expected a folder with audio files, found none; check the path and the suffixes")
     return files.sorted()
 
-# %% ../nbs/21_data.ipynb #23e09656
+# %% ../nbs/21_data.ipynb #1b943076
 _ram = weakref.WeakValueDictionary() # (path, time, size, rate) -> the file's samples, shared by all who hold them
 
 class AudioFile(GetAttr):
@@ -69,6 +69,7 @@ class AudioFile(GetAttr):
         "Read into `out`; what lies outside the part is silence."
         n = out.shape[1]
         a,b = max(start, self.lo),min(start+n, self.stop)
+        if self.ram is None and (self.info.lossy or self.sr!=self.info.sr): self.preload(self.sr)
         if b-a<n: out[:] = 0
         if b<=a: return
         out = out[:, a-start:b-start]
@@ -183,10 +184,20 @@ def random_starts(
     offset = min(max(rng.randint(-(room//2), room+room//2), 0), room)
     return a + offset + n*np.arange(k)
 
-# %% ../nbs/21_data.ipynb #df21dec4
+# %% ../nbs/21_data.ipynb #b5defdf8
+def _check_kwargs(kwargs):
+    "Raise `ValueError` for a setting that no loader has: fastai would take it and do nothing."
+    known = {*inspect.signature(DataLoader.__init__).parameters, *DataLoader._methods, 'verbose', 'do_setup'}
+    for k in kwargs:
+        if k in known: continue
+        near = difflib.get_close_matches(k, known|ChunkDL._own, 1)
+        raise ValueError(f"expected the name of a setting of ChunkDL, got '{k}'; " + (f"did you mean '{near[0]}'?" if near else 'leave it out'))
+
+# %% ../nbs/21_data.ipynb #4fb0c753
 @delegates()
 class ChunkDL(TfmdDL):
     "A loader of chunks of files: picks `(file, start)` in the main process and reads whole batches, the same spans for all inputs and targets."
+    _own = {'chunk_len', 'left', 'right', 'sr', 'n_chs', 'read_len', 'preload', 'pad', 'trim', 'flip_polarity', 'check', 'seed'}
     def __init__(self,
         dataset, # Tuples of `AudioFile`s and labels
         bs:int=16, # Chunks in a batch
@@ -208,6 +219,7 @@ class ChunkDL(TfmdDL):
         n:int=None, # Not used: the number of chunks follows from the files
         **kwargs
     ):
+        _check_kwargs(kwargs)
         store_attr('chunk_len,sr,n_chs,read_len,preload,pad,trim,flip_polarity,check,seed')
         self.rows = [tuplify(dataset[i]) for i in range(len(dataset))]
         self._open()
@@ -218,8 +230,7 @@ class ChunkDL(TfmdDL):
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A loader with the same settings."
-        own = 'chunk_len,left,right,sr,n_chs,read_len,preload,pad,trim,flip_polarity,check,seed'.split(',')
-        return super().new(dataset, cls, **merge({k:getattr(self, k) for k in own}, kwargs))
+        return super().new(dataset, cls, **merge({k:getattr(self, k) for k in self._own}, kwargs))
 
     def decode(self, b):
         "Undo batch transforms, and give what is sound its rate, which training strips."
@@ -236,28 +247,27 @@ class ChunkDL(TfmdDL):
 
     def show_results(self, b, out, max_n=4, ctxs=None, show=True, **kwargs):
         "Draw and play a batch and what a model made of it, with file names and times."
-        if show: kwargs = {**self._captions(b, max_n), **kwargs}
+        b,lead = self._scored(b, out)
+        if show: kwargs = {**self._captions(b, max_n, lead), **kwargs}
         return super().show_results(b, out, max_n=max_n, ctxs=ctxs, show=show, **kwargs)
 
-# %% ../nbs/21_data.ipynb #cba478e5
-def _sounds(row): return [o for o in row if isinstance(o, AudioFile)]
-
+# %% ../nbs/21_data.ipynb #d64e7b98
 @patch
 def _open(self:ChunkDL):
     "Check all files by their headers, and keep in memory what is to be kept."
-    for row in self.rows:
-        fs = _sounds(row)
+    self._files = [[o for o in row if isinstance(o, AudioFile)] for row in self.rows]
+    for row,fs in zip(self.rows, self._files):
         if not fs: raise ValueError(f"expected items with an AudioFile, got {row}; use AudioBlock in the DataBlock")
         self.sr,self.n_chs = ifnone(self.sr, fs[0].sr),ifnone(self.n_chs, tuple(f.n_ch for f in fs))
         for f,n_ch in zip(fs, self.n_chs): _check_alike(f, self.sr, n_ch)
         for f in fs[1:]: _check_pair(fs[0], f, trim=self.trim)
-    files = [f for row in self.rows for f in _sounds(row)]
+    files = [f for fs in self._files for f in fs]
     for f in files:
         if self.preload or f.info.lossy: f.preload()
     self._watch = any(f.info.is_float for f in files)
     _check_content(files, self.check)
 
-# %% ../nbs/21_data.ipynb #c5b24827
+# %% ../nbs/21_data.ipynb #5e6638a6
 def _check_alike(f, sr, n_ch):
     "Raise `ValueError` unless `f` has the rate and the channels of the others."
     if f.sr!=sr: raise ValueError(f"{f.path}: expected {sr} Hz as the other files, got {f.sr} Hz; pass resample=True and sr={sr}, "
@@ -284,11 +294,10 @@ def _check_content(files, check, limit_s=600.):
     if check or (check is None and total<=limit_s):
         for p in {f.path:None for f in files}: _check_once(*_stamp(p))
 
-# %% ../nbs/21_data.ipynb #9661ef84
+# %% ../nbs/21_data.ipynb #a55aa0ef
 @patch
-def _span(self:ChunkDL, row):
-    "Where chunks of an item may start, and where the last must end."
-    f = _sounds(row)[0]
+def _span(self:ChunkDL, f):
+    "Where chunks of a file may start, and where the last must end."
     a,b = max(f.start, f.lo+self.left),f.stop-self.right
     if b-a>=self.chunk_len: return a,b
     if not self.pad:
@@ -323,7 +332,7 @@ def set_context(self:ChunkDL,
 ):
     "Extend every span by real context; what lacks it is not scored."
     self.left,self.right = left,right
-    self._spans = [self._span(row) for row in self.rows]
+    self._spans = [self._span(fs[0]) for fs in self._files]
     self._plan()
 
 @patch
@@ -331,7 +340,7 @@ def set_context(self:DataLoaders, left:int, right:int=0):
     "Extend every span of all loaders by real context."
     for dl in self.loaders: dl.set_context(left, right)
 
-# %% ../nbs/21_data.ipynb #1896e285
+# %% ../nbs/21_data.ipynb #055add35
 @patch
 def get_idxs(self:ChunkDL):
     "The chunks of an epoch in order, as numbers of rows of the table; runs in the main process, where all draws are made."
@@ -349,17 +358,15 @@ def spans(self:ChunkDL,
 ) -> L: # Path of the first sound, first scored sample; one for each chunk
     "Where chunks come from."
     t = self.table if idxs is None else self.table[np.asarray(idxs)]
-    return L((_sounds(self.rows[f])[0].path, int(s)) for f,s in t[:,:2])
+    return L((self._files[f][0].path, s) for f,s in t[:,:2].tolist())
 
-# %% ../nbs/21_data.ipynb #0a52554b
+# %% ../nbs/21_data.ipynb #d7fa527f
 @patch
 def _read(self:ChunkDL, rows, outs):
     "Fill `outs`, one array `(bs, channels, samples)` for each sound of an item; in the order of the files."
-    t = self.table[rows]
-    for j in np.lexsort((t[:,1], t[:,0])):
-        f,start,long,n_long,sign = t[j].tolist()
-        for k,(sound,out) in enumerate(zip(_sounds(self.rows[f]), outs)):
-            if n_long==self.chunk_len: sound.fill(out[j], start-self.left)
+    for f,start,long,n_long,sign,j in sorted((*t, j) for j,t in enumerate(self.table[rows].tolist())):
+        for k,(sound,out) in enumerate(zip(self._files[f], outs)):
+            if n_long==self.chunk_len or sound.ram is not None: sound.fill(out[j], start-self.left)
             else: self._cut(sound, k, f, start, long, n_long, out[j])
             if sign<0: np.negative(out[j], out=out[j])
 
@@ -368,7 +375,7 @@ def _cut(self:ChunkDL, sound, k, f, start, long, n_long, out):
     "Fill `out` from a longer read, which is kept until the batch's other windows have been cut from it."
     x = self._long.get((f,long,k))
     if x is None:
-        if len(self._long)>=4*self.bs*len(self.n_chs): self._long.pop(next(iter(self._long)))
+        if len(self._long)>=2*self.bs*len(self.n_chs): self._long.pop(next(iter(self._long)))
         x = self._long[f,long,k] = np.empty((out.shape[0], self.left+n_long+self.right), np.float32)
         sound.fill(x, long-self.left)
     out[:] = x[:, start-long:start-long+out.shape[1]]
@@ -394,7 +401,7 @@ def _check_finite(self:ChunkDL, rows, outs):
         raise ValueError(f"{path}: expected finite samples, got NaN or Inf after {start/self.sr:.2f} s (in it or its partner); "
                          "export the file again, or leave it out")
 
-# %% ../nbs/21_data.ipynb #5596bac7
+# %% ../nbs/21_data.ipynb #7dc0355b
 @patch
 def create_item(self:ChunkDL, i):
     "One chunk of each sound, and the labels."
@@ -419,16 +426,24 @@ def create_batches(self:ChunkDL, samps):
         if self._plain: yield tuple(c if isinstance(c, Tensor) else retain_type(fa_collate(c), c[0]) for c in cols)
         else: yield self.do_batch([o for o in map(self._after, zip(*cols)) if o is not None])
 
-# %% ../nbs/21_data.ipynb #5b8f8d13
+# %% ../nbs/21_data.ipynb #ca34bb5e
 @patch
-def _captions(self:ChunkDL, b, max_n):
-    "File name and time of the first chunks of a batch."
+def _scored(self:ChunkDL, b, out):
+    "The batch without the context, if the model has answered without it; samples left out before."
+    whole = self.left+self.chunk_len+self.right
+    if getattr(first(tuplify(out)), 'shape', (0,))[-1]!=self.chunk_len or whole==self.chunk_len: return b,0
+    crop = lambda o: o[..., self.left:self.left+self.chunk_len] if isinstance(o, AudioTensor) and o.shape[-1]==whole else o
+    return tuple(map(crop, b)),self.left
+
+@patch
+def _captions(self:ChunkDL, b, max_n, lead=0):
+    "File name and time of the first chunks of a batch, `lead` samples into their spans."
     rows = getattr(b[0], 'rows', None)
     if rows is None or max(rows)>=self.n: return {}
-    at = [(p, (s-self.left)/self.sr) for p,s in self.spans(rows[:max_n])]
+    at = [(p, (s-self.left+lead)/self.sr) for p,s in self.spans(rows[:max_n])]
     return dict(titles=[f'{p.name}  {t:.2f} s' for p,t in at], starts=[t for _,t in at])
 
-# %% ../nbs/21_data.ipynb #c40ca9d4
+# %% ../nbs/21_data.ipynb #e0fee402
 _words = dict(input='x', dry='x', clean='x', target='y', wet='y')
 _word = re.compile(r'(?<![a-z])(input|target|dry|wet|clean)(?![a-z])', re.I)
 _part = re.compile(r'(?<![a-z])(train|valid|val|test)(?![a-z])', re.I)
@@ -459,7 +474,7 @@ def _keyed(files, root):
         d[k] = f
     return d
 
-# %% ../nbs/21_data.ipynb #9ba1dbed
+# %% ../nbs/21_data.ipynb #652ae9fb
 def get_pairs(
     inputs:str|Path|list, # A file, a list of files, or a folder
     targets:str|Path|list=None, # The same kind; None: one folder with `*input*` and `*target*` files
@@ -479,7 +494,7 @@ def get_pairs(
     if len(xs)!=len(ys): raise ValueError(f"{first(xs)}: expected as many targets as inputs, got {len(ys)} for {len(xs)}; list them in pairs")
     return L(zip(xs, ys))
 
-# %% ../nbs/21_data.ipynb #9947f9fe
+# %% ../nbs/21_data.ipynb #53cd4ff9
 def _part_of(pair):
     "`train`, `valid`, `test` or None, by the name of the input or of the folder it is in."
     p = Path(pair[0])
@@ -504,7 +519,7 @@ def split_pairs(
     cut = L((cut_tails([x], valid_pct), cut_tails([y], valid_pct)) for x,y in train)
     return cut.map(lambda c: (c[0][0], c[1][0])),cut.map(lambda c: (c[0][1], c[1][1]))
 
-# %% ../nbs/21_data.ipynb #5753af2e
+# %% ../nbs/21_data.ipynb #c6af104f
 class AudioDataLoaders(DataLoaders):
     "`DataLoaders` of chunks of sound, with factories for the usual layouts."
     @classmethod
@@ -526,7 +541,7 @@ class AudioDataLoaders(DataLoaders):
         "Loaders for learning an effect from recordings of its input and its output."
         pairs = get_pairs(inputs, targets)
         if valid is None: train,valid = split_pairs(pairs, valid_pct, split_by, kwargs.get('seed'))
-        else: train,valid = pairs,get_pairs(*tuplify(valid))
+        else: train,valid = pairs.filter(lambda p: _part_of(p) in (None, 'train')),get_pairs(*tuplify(valid))
         n_chs = n_ch if isinstance(n_ch, tuple) else (n_ch, n_ch)
         blocks = [AudioBlock(sr, n, resample=resample) for n in n_chs]
         db = DataBlock(blocks, getters=[ItemGetter(0), ItemGetter(1)], splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
@@ -537,3 +552,25 @@ class AudioDataLoaders(DataLoaders):
         "Loaders from a `DataBlock` with `AudioBlock`s."
         dls = dblock.dataloaders(source, path=path, bs=bs, val_bs=val_bs, shuffle=shuffle, device=device, **kwargs)
         return cls(*dls.loaders, path=path, device=device)
+
+# %% ../nbs/21_data.ipynb #f6669f17
+@patch(cls_method=True)
+@delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'n'])
+def from_folder(cls:AudioDataLoaders,
+    path:str|Path, # Folder with one folder for each class, possibly below `train` and `valid`
+    train:str='train', # Folder of the training set, if it exists
+    valid:str='valid', # Folder of the validation set
+    valid_pct:float=.2, # Part of the files for validation, if there is no folder `train`
+    vocab:list=None, # Classes, None: the folders found
+    sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
+    n_ch:int=1, # Channels, None: any, all files alike
+    resample:bool=False, # Convert files of another rate, in memory
+    val_bs:int=None, # Chunks in a validation batch
+    device=None, # Device of the batches
+    **kwargs
+) -> AudioDataLoaders: # Training and validation
+    "Loaders for learning the name of the folder that a sound is in."
+    split = GrandparentSplitter(train, valid) if (Path(path)/train).is_dir() else RandomSplitter(valid_pct, seed=kwargs.get('seed'))
+    db = DataBlock((AudioBlock(sr, n_ch, resample=resample), CategoryBlock(vocab=vocab)), get_items=get_audio_files,
+                   get_y=parent_label, splitter=split)
+    return cls.from_dblock(db, path, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
