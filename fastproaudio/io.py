@@ -68,12 +68,14 @@ def _wav_promise(
             f.seek(size+size%2, 1)
     return None,0
 
-# %% ../nbs/01_io.ipynb #b881e454
+# %% ../nbs/01_io.ipynb #606d0c7e
 def _check_complete(
     info:AudioInfo, # Header of the file
 ):
     "Raise `ValueError` if the file ends before its header says."
     have = None
+    if info.n>=2**62: raise ValueError(f"{info.path}: expected a header that says how long the sound is, got none (the file was "
+                                       "written into a pipe); convert it again into a file")
     if info.format in ('WAV', 'WAVEX', 'RF64'):
         size,there = _wav_promise(info.path)
         if size is not None and there<size: have = f"{there} of {size} bytes of sound"
@@ -86,19 +88,19 @@ def _check_complete(
     if have: raise ValueError(f"{info.path}: truncated: the header promises {info.n} samples or more, the file holds "
                               f"{have}; copy the file again, or open and save it in an audio editor to keep what is there")
 
-# %% ../nbs/01_io.ipynb #188b9b2c
+# %% ../nbs/01_io.ipynb #4fa80be5
 def _check_openable(
     path:Path, # Candidate file
 ):
     "Raise `ValueError` unless `path` is a file that may be read."
-    if path.is_dir(): raise ValueError(f"{path}: expected an audio file, got a directory; `get_audio_files` lists the files in it")
+    if os.path.isdir(path): raise ValueError(f"{path}: expected an audio file, got a directory; `get_audio_files` lists the files in it")
     try:
         with open(path, 'rb') as f: f.read(1)
     except FileNotFoundError: raise ValueError(f"{path}: no such file; check the name and the folder {path.parent}") from None
     except PermissionError: raise ValueError(f"{path}: expected a readable file, got 'permission denied'; change its permissions") from None
     except OSError as e: raise ValueError(f"{path}: cannot be opened: {e.strerror}; shorten or correct the name") from None
 
-# %% ../nbs/01_io.ipynb #9a2021be
+# %% ../nbs/01_io.ipynb #fc8baa3e
 @lru_cache(maxsize=2**17)
 def _info(path, mtime_ns, size):
     path = Path(path)
@@ -121,7 +123,7 @@ def audio_info(
 ) -> AudioInfo: # What its header says
     "Rate, length, channels and encoding of a file from its header, kept until the file changes."
     path = Path(path)
-    try: key = None if path.is_dir() else _stamp(path)
+    try: key = None if os.path.isdir(path) else _stamp(path)
     except (OSError, ValueError): key = None
     if key is None or not os.access(path, os.R_OK): _check_openable(path)
     return _info(*key)
@@ -223,14 +225,14 @@ def _format_of(
         raise ValueError(f"{path}: expected one of {', '.join(sf.available_subtypes(fmt))}, got subtype='{subtype}'; choose another")
     return fmt,subtype
 
-# %% ../nbs/01_io.ipynb #0aea2402
+# %% ../nbs/01_io.ipynb #900a010d
 @contextmanager
 def _atomic(
     path:Path, # Final name
 ):
     "A temporary name in the same folder, moved to `path` if all goes well and removed if not."
-    if path.is_dir(): raise ValueError(f"{path}: expected the name of a file to write, got a directory; add a file name")
-    if not path.parent.is_dir(): raise ValueError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if os.path.isdir(path): raise ValueError(f"{path}: expected the name of a file to write, got a directory; add a file name")
+    if not os.path.isdir(path.parent): raise ValueError(f"{path}: the folder {path.parent} does not exist; create it first")
     part = path.parent/f'.{uuid.uuid4().hex[:12]}.part'
     try:
         yield part
