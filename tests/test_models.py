@@ -8,6 +8,7 @@ from torch import nn
 from fastproaudio.dsp import noise
 from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
+from fastproaudio.models.wavenet import WaveNet
 
 MODELS = {
     'tcn': lambda: TCN(n_blocks=3, ks=5, dilation_growth=4, channel_width=6),
@@ -17,6 +18,8 @@ MODELS = {
     'tcn_stereo_grouped': lambda: TCN(n_in=2, n_out=2, n_blocks=4, ks=3, dilation_growth=2, channel_width=4, stack_size=2,
                                       grouped=True),
     'tcn_no_memory': lambda: TCN(n_blocks=2, ks=1, channel_width=6),
+    'wavenet': lambda: WaveNet(channels=6, n_layers=5, n_blocks=2, head=4),
+    'wavenet_gated_knobs_stereo': lambda: WaveNet(2, 2, n_knobs=2, channels=4, ks=2, n_layers=4, gated=True, head=4),
     'unet': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5),
     'unet_knobs': lambda: UNet1d(n_knobs=3, channels=(4, 6), strides=(4,), ks=3),
     'unet_causal': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5, causal=True),
