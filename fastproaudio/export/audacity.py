@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WaveformToWaveformBase', 'WaveformToLabelsBase', 'DOMAINS', 'EFFECT_TYPES', 'WaveformToWaveform', 'WaveformToLabels',
            'Effect', 'fit_model', 'validate_metadata', 'make_metadata', 'check_archive', 'get_example_inputs',
-           'test_run', 'save_model', 'LoadedEffect', 'reads', 'read', 'check_inputs', 'write']
+           'test_run', 'save_model', 'LoadedEffect', 'is_audacity', 'load_audacity', 'check_inputs', 'export_audacity']
 
 # %% ../../nbs/18a_audacity.ipynb #4d3a6a77
 import ast, io, json, random, re, time, warnings, zipfile
@@ -76,9 +76,11 @@ def _check_labels(labels, times):
 
 WaveformToWaveformBase,WaveformToLabelsBase = WaveformToWaveform,WaveformToLabels   # the names of early versions
 
-# %% ../../nbs/18a_audacity.ipynb #25573401
+# %% ../../nbs/18a_audacity.ipynb #7ee5b669
 class Effect(WaveformToWaveform):
     "`model` as a host calls it: any `(channels, samples)`, its knobs set, its padding done and taken off again."
+    has_knobs:torch.jit.Final[bool]
+    n_in:torch.jit.Final[int]
     def __init__(self,
         model:nn.Module, # Maps `(batch, n_in, n)` (and knobs) to `(batch, n_out, n)`
         n_in:int=1, # Channels that the model takes; 1: each channel of the host goes through on its own
@@ -296,7 +298,7 @@ def check_archive(
             if n.endswith('.py'): faults |= {_fault(*c) for c in _calls(z.read(n).decode())}
     return sorted(faults-{None})
 
-# %% ../../nbs/18a_audacity.ipynb #d31f2caa
+# %% ../../nbs/18a_audacity.ipynb #f2256ded
 @contextmanager
 def _quiet():
     "TorchScript says that it is deprecated, and tracing that sizes become constants: known here, and checked for."
@@ -305,14 +307,18 @@ def _quiet():
         warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
         yield
 
+_RAISE = re.compile(rb'(ops\.prim\.RaiseException\(.*), "[\w.]+"\)$', re.M)    # 1.9 raises a text alone, without its class
+
 def _archive(graph, meta):
-    "The bytes of `model.pt`: metadata inside as well, nothing stored that only serves debugging."
+    "The bytes of `model.pt`: metadata inside as well, exceptions as 1.9 writes them, no debugging records."
     buf = io.BytesIO()
     with _quiet(): torch.jit.save(graph, buf, _extra_files={'metadata.json':json.dumps(meta, allow_nan=False)})
     out = io.BytesIO()
     with zipfile.ZipFile(buf) as src, zipfile.ZipFile(out, 'w', zipfile.ZIP_STORED) as dst:
-        for i in src.infolist():
-            if not i.filename.endswith('.debug_pkl'): dst.writestr(zipfile.ZipInfo(i.filename), src.read(i))
+        for name in src.namelist():
+            data = src.read(name)
+            if name.endswith('.py'): data = _RAISE.sub(rb'\1)', data)
+            if not name.endswith('.debug_pkl'): dst.writestr(zipfile.ZipInfo(name), data)
     return out.getvalue()
 
 # %% ../../nbs/18a_audacity.ipynb #6149abb6
@@ -338,7 +344,7 @@ def test_run(
         res.append(y)
     return res
 
-# %% ../../nbs/18a_audacity.ipynb #859100c5
+# %% ../../nbs/18a_audacity.ipynb #52c70320
 def _readme(meta, notes=()):
     "A model card; hosts look for the tag `audacity`."
     rate = f"{meta['sample_rate']} Hz, {'mono or stereo' if meta['multichannel'] else 'mono (a host adds stereo up to mono, which is 6 dB louder)'}"
@@ -355,14 +361,18 @@ def save_model(
     model, # Scripted or traced effect
     metadata:dict, # Fields of the schema
     root, # Folder, made if need be
+    check:bool=True, # Refuse what libtorch 1.9 does not load
 ) -> Path: # The folder
     "Write a graph that you made yourself, with its metadata and a README; nothing is left half done."
     ok,msg = validate_metadata(metadata)
     if not ok: raise ValueError(f"expected metadata that the host accepts, got\n{msg}")
-    with whole_folder(root) as tmp: _write_files(tmp, _archive(model, metadata), metadata)
+    archive = _archive(model, metadata)
+    faults = check_archive(io.BytesIO(archive)) if check else []
+    if faults: raise ValueError('expected a graph that libtorch 1.9 loads, got '+'; '.join(faults))
+    with whole_folder(root) as tmp: _write_files(tmp, archive, metadata)
     return Path(root)
 
-# %% ../../nbs/18a_audacity.ipynb #ca520d91
+# %% ../../nbs/18a_audacity.ipynb #357d41e8
 class LoadedEffect(nn.Module):
     "An exported effect, loaded: maps `(channels, samples)` to `(tracks, samples)`."
     def __init__(self,
@@ -382,25 +392,26 @@ class LoadedEffect(nn.Module):
             raise ValueError(f"{self.path}: expected {'1 or 2 channels' if self.multichannel else '1 channel'}, got {x.shape[0]}")
         return self.graph(x.float())
 
-def reads(
+def is_audacity(
     path, # What may be an export
 ) -> bool: # Is it one of this target?
     "Does `path` look like a folder of this format?"
     return (Path(path)/'model.pt').is_file() and (Path(path)/'metadata.json').is_file()
 
-def read(
+def load_audacity(
     path, # Folder
 ) -> LoadedEffect: # Playable
     "Load an exported folder; it runs as a graph, no Python code in it is executed."
     return LoadedEffect(path)
 
-# %% ../../nbs/18a_audacity.ipynb #0f8108c5
+# %% ../../nbs/18a_audacity.ipynb #f2af2dcb
 def _graph(effect, how):
     with _quiet(), torch.no_grad():
         if how=='trace':
             x = noise(4999, seed=0, n_ch=max(1, min(2, effect.n_in)) if isinstance(effect, Effect) else 1)
-            return torch.jit.trace(effect, x, check_trace=False, _store_inputs=False)
-        return torch.jit.freeze(torch.jit.script(effect))
+            graph = torch.jit.trace(effect.eval(), x, check_trace=False, _store_inputs=False)
+        else: graph = torch.jit.script(effect.eval())
+        return torch.jit.freeze(graph, optimize_numerics=False)     # leaves forward alone: no stream(), no checks of other methods
 
 def _diff(a, b):
     "Largest absolute difference of two outputs, tensors or tuples of them."
@@ -444,7 +455,7 @@ def _check_width(effect, multichannel):
     if effect.n_in==1 and effect.n_out>1 and multichannel:
         raise ValueError(f"expected multichannel=False for a model with 1 channel in and {effect.n_out} out, got True")
 
-# %% ../../nbs/18a_audacity.ipynb #5744ee23
+# %% ../../nbs/18a_audacity.ipynb #2d618f65
 def _describe(effect, sr, name, multichannel, knobs, fields):
     "Checked metadata of an effect."
     if not sr: raise ValueError("expected a sample rate, got none; pass sr=44100, or whatever the recordings have")
@@ -470,7 +481,7 @@ def _write_checked(folder, effect, how, meta, notes, inputs, wanted, tol):
     faults = check_archive(io.BytesIO(archive))
     if faults: raise ValueError('libtorch 1.9 does not load it: '+'; '.join(faults))
     _write_files(folder, archive, meta, notes)
-    loaded = read(folder)
+    loaded = load_audacity(folder)
     return loaded,_same(loaded, inputs, wanted, tol)
 
 def _speed(effect, sr, n=2**18):
@@ -481,8 +492,8 @@ def _speed(effect, sr, n=2**18):
     effect(x)
     return n/sr/(time.perf_counter()-start)
 
-# %% ../../nbs/18a_audacity.ipynb #6c5db09f
-def write(
+# %% ../../nbs/18a_audacity.ipynb #6b78454e
+def export_audacity(
     obj, # Trained `Learner`, `nn.Module`, or a `WaveformToWaveform` of your own
     path, # Folder, made if need be; what else is in it stays
     sr:Optional[int]=None, # Sample rate, Hz; None: as the learner's data

@@ -118,21 +118,22 @@ class ExportReport:
                  f"  {self.times_real_time:.1f} times real time, {self.size/1024:.0f} KiB, receptive field {rf}, latency {self.latency}"]
         return '\n'.join(lines+[f"  {n}" for n in self.notes])
 
-# %% ../../nbs/18_export.ipynb #ccbd5109
+# %% ../../nbs/18_export.ipynb #659789b5
 TARGETS = dict(audacity='fastproaudio.export.audacity')
 
-def _target(name):
+def _part(verb, name):
+    "The function `verb_name` of a target's module."
     if name not in TARGETS: raise ValueError(f"expected a target among {', '.join(map(repr, sorted(TARGETS)))}, got {name!r}")
-    return importlib.import_module(TARGETS[name])
+    return getattr(importlib.import_module(TARGETS[name]), f'{verb}_{name}')
 
 def export(
     obj, # Trained `Learner`, or `nn.Module`
     path, # Where to: a folder for "audacity"
     to:str='audacity', # Target
-    **options, # Of the target: see `fastproaudio.export.audacity.write`
+    **options, # Of the target: see `export_audacity`
 ) -> ExportReport: # What was checked
     "Write `obj` for another program; nothing is under `path` before it was loaded back and compared."
-    return _target(to).write(obj, path, **options)
+    return _part('export', to)(obj, path, **options)
 
 def load_effect(
     path, # What `export` wrote
@@ -141,5 +142,5 @@ def load_effect(
     path = Path(path).expanduser()
     if not path.exists(): raise ValueError(f"{path}: expected what export wrote, found nothing there")
     for name in TARGETS:
-        if _target(name).reads(path): return _target(name).read(path)
+        if _part('is', name)(path): return _part('load', name)(path)
     raise ValueError(f"{path}: expected what export wrote for {', '.join(sorted(TARGETS))}, found none of their files")
