@@ -6,8 +6,8 @@
 __all__ = ['AudioTensor', 'AudioTokens', 'AudioSpectrogram', 'show_info', 'plot_waveform', 'plot_melspec', 'play_audio',
            'show_audio', 'show_batch', 'show_results']
 
-# %% ../nbs/20_core.ipynb #b75b9b32
-import html,math,pickle
+# %% ../nbs/20_core.ipynb #84a241e6
+import html,math,pickle,sys
 from fastai.basics import *
 from .dsp import check_samples
 from .io import audio_info,read_audio,write_audio
@@ -228,7 +228,7 @@ def show_audio(
     _,axs = plt.subplots(len(todo), 1, figsize=(8, 2.2*len(todo)), squeeze=False, layout='constrained')
     return [known[p](o, sr, ax=ax) for (p,o),ax in zip(todo, axs.flat)]
 
-# %% ../nbs/20_core.ipynb #cbacf358
+# %% ../nbs/20_core.ipynb #fa4c9140
 _colors = dict(input='#9aa5b1', target='#2a6f97', prediction='#e07a1f', error='#c1272d')
 
 def _player_table(
@@ -237,7 +237,8 @@ def _player_table(
     sr:int, # Sample rate, Hz
 ):
     "Show players in a table, one row for each item."
-    if not IN_IPYTHON: return
+    shell = sys.modules.get('IPython')
+    if shell is None or shell.get_ipython() is None: return
     from IPython.display import HTML,display
     cell = lambda o: ''.join(_player(c, sr)._repr_html_() for c in ([o] if len(o)<=2 else o[:, None]))
     head = ''.join(f'<th>{k}</th>' for k in ['', *rows[0]])

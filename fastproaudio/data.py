@@ -95,7 +95,7 @@ def _decode_all(info, sr, block=2**20):
     for s in range(0, info.n, block): out[:, s:s+block] = read_audio(info.path, s, min(block, info.n-s))[0].mul_(2**15).numpy()
     return out
 
-# %% ../nbs/21_data.ipynb #129f4166
+# %% ../nbs/21_data.ipynb #85e5ebb0
 def cut_tails(
     items:list, # Files
     valid_pct:float=.2, # Part of each that is its tail
@@ -108,7 +108,8 @@ def cut_tails(
 def TailSplitter():
     "Splits what `cut_tails` has cut: heads for training, tails for validation."
     def _inner(o):
-        tail = [getattr(first(tuplify(p)), 'lo', None) not in (None, first(tuplify(p)).start) for p in o]
+        heads = [p[0] if isinstance(p, tuple) else p for p in o]
+        tail = [isinstance(f, AudioFile) and f.lo<f.start for f in heads]
         if not any(tail):
             raise ValueError(f"expected the parts that `cut_tails(files)` makes, got {first(o)}; use "
                              "get_items=lambda p: cut_tails(get_audio_files(p))")
@@ -360,7 +361,7 @@ def spans(self:ChunkDL,
     t = self.table if idxs is None else self.table[np.asarray(idxs)]
     return L((self._files[f][0].path, s) for f,s in t[:,:2].tolist())
 
-# %% ../nbs/21_data.ipynb #d7fa527f
+# %% ../nbs/21_data.ipynb #e34d089b
 @patch
 def _read(self:ChunkDL, rows, outs):
     "Fill `outs`, one array `(bs, channels, samples)` for each sound of an item; in the order of the files."
@@ -384,7 +385,7 @@ def _cut(self:ChunkDL, sound, k, f, start, long, n_long, out):
 def _columns(self:ChunkDL, rows):
     "The chunks of `rows`, one batch for each element of an item."
     n = self.left+self.chunk_len+self.right
-    outs = [np.empty((len(rows), n_ch, n), np.float32) for n_ch in self.n_chs]
+    outs = [np.empty((len(rows), n_ch, n), np.float32) for n_ch,_ in zip(self.n_chs, self._files[0])]
     self._read(rows, outs)
     if self._watch: self._check_finite(rows, outs)
     outs,items = iter(outs),[self.rows[i] for i in self.table[rows,0]]
@@ -443,10 +444,10 @@ def _captions(self:ChunkDL, b, max_n, lead=0):
     at = [(p, (s-self.left+lead)/self.sr) for p,s in self.spans(rows[:max_n])]
     return dict(titles=[f'{p.name}  {t:.2f} s' for p,t in at], starts=[t for _,t in at])
 
-# %% ../nbs/21_data.ipynb #e0fee402
+# %% ../nbs/21_data.ipynb #4d98e4cd
 _words = dict(input='x', dry='x', clean='x', target='y', wet='y')
 _word = re.compile(r'(?<![a-z])(input|target|dry|wet|clean)(?![a-z])', re.I)
-_part = re.compile(r'(?<![a-z])(train|valid|val|test)(?![a-z])', re.I)
+_part = re.compile(r'(train|val|test)(?:id|idation|ing)?(?![a-z])', re.I)
 
 def _key(path, root):
     "What a file shares with its partner: its place and name without suffix and without `input`, `target`, ..."
@@ -494,12 +495,12 @@ def get_pairs(
     if len(xs)!=len(ys): raise ValueError(f"{first(xs)}: expected as many targets as inputs, got {len(ys)} for {len(xs)}; list them in pairs")
     return L(zip(xs, ys))
 
-# %% ../nbs/21_data.ipynb #53cd4ff9
+# %% ../nbs/21_data.ipynb #acda115d
 def _part_of(pair):
-    "`train`, `valid`, `test` or None, by the name of the input or of the folder it is in."
+    "`train`, `val`, `test` or None, by how the input's name begins or by the name of its folder."
     p = Path(pair[0])
-    m = _part.findall(p.stem) or _part.findall(p.parent.name)
-    return m[0].lower().replace('val', 'valid').replace('validid', 'valid') if m else None
+    m = _part.match(p.stem) or _part.fullmatch(p.parent.name)
+    return m[1].lower() if m else None
 
 def split_pairs(
     pairs:list, # Tuples of an input and its target
@@ -509,7 +510,7 @@ def split_pairs(
 ) -> tuple: # Training pairs, validation pairs; those named test are in neither
     "Split pairs by their names, by whole file, or each at a point in time."
     parts = [_part_of(p) for p in pairs]
-    train,valid = [L(p for p,o in zip(pairs, parts) if o in want) for want in ((None, 'train'), ('valid',))]
+    train,valid = [L(p for p,o in zip(pairs, parts) if o in want) for want in ((None, 'train'), ('val',))]
     if not train: raise ValueError(f"{first(pairs)[0]}: expected training recordings, got only those named valid or test; rename some")
     if valid: return train,valid
     if ifnone(by, 'file' if len(train)>1 else 'time')=='file':
@@ -519,7 +520,13 @@ def split_pairs(
     cut = L((cut_tails([x], valid_pct), cut_tails([y], valid_pct)) for x,y in train)
     return cut.map(lambda c: (c[0][0], c[1][0])),cut.map(lambda c: (c[0][1], c[1][1]))
 
-# %% ../nbs/21_data.ipynb #c6af104f
+def _check_channels(pair):
+    "Raise `ValueError` unless input and target have as many channels."
+    x,y = [o if isinstance(o, AudioFile) else AudioFile(o) for o in pair]
+    if x.n_ch!=y.n_ch: raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in its input {x.path}, got {y.n_ch}; "
+                                        f"mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that")
+
+# %% ../nbs/21_data.ipynb #e83ee6e5
 class AudioDataLoaders(DataLoaders):
     "`DataLoaders` of chunks of sound, with factories for the usual layouts."
     @classmethod
@@ -543,6 +550,7 @@ class AudioDataLoaders(DataLoaders):
         if valid is None: train,valid = split_pairs(pairs, valid_pct, split_by, kwargs.get('seed'))
         else: train,valid = pairs.filter(lambda p: _part_of(p) in (None, 'train')),get_pairs(*tuplify(valid))
         n_chs = n_ch if isinstance(n_ch, tuple) else (n_ch, n_ch)
+        if n_ch is None: train.map(_check_channels)
         blocks = [AudioBlock(sr, n, resample=resample) for n in n_chs]
         db = DataBlock(blocks, getters=[ItemGetter(0), ItemGetter(1)], splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
         return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
