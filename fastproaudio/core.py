@@ -54,7 +54,7 @@ class AudioTensor(TensorBase):
         "Draw the waveform on `ctx`."
         return plot_waveform(self, ax=ctx, **kwargs)
 
-# %% ../nbs/20_core.ipynb #b22b7f37
+# %% ../nbs/20_core.ipynb #4350f55f
 class AudioTokens(AudioTensor):
     "Quantised samples `(samples,)` or `(batch, samples)`, int64."
     nchannels = property(lambda self: 1)
@@ -69,7 +69,7 @@ class AudioSpectrogram(AudioTensor):
         "Draw the first channel on `ctx`."
         x,ax = cast(self, Tensor).detach().cpu().float(),ctx or plt.subplots(figsize=(8, 2.5))[1]
         seconds = self.duration if self.sr and self.hop_length else None
-        ax.imshow(x[0] if x.ndim>2 else x, origin='lower', aspect='auto', extent=seconds and (0, seconds, 0, x.shape[-2]),
+        ax.imshow((x[0] if x.ndim>2 else x).numpy(), origin='lower', aspect='auto', extent=seconds and (0, seconds, 0, x.shape[-2]),
                   **{'cmap':'magma', **kwargs})
         ax.set(xlabel='seconds' if seconds else 'frames', ylabel='bins', title=title)
         return ax
@@ -148,7 +148,7 @@ def plot_waveform(
     ax.set_xlabel('seconds')
     return ax
 
-# %% ../nbs/20_core.ipynb #0c320b1f
+# %% ../nbs/20_core.ipynb #37be2718
 def _mel_bank(sr, n_fft, n_mels):
     "Triangles `(n_mels, n_fft//2+1)`, equally spaced on the mel scale of O'Shaughnessy (1987), `2595*log10(1+f/700)`."
     mel = torch.linspace(0, 2595*math.log10(1+sr/2/700), n_mels+2)
@@ -175,9 +175,9 @@ def plot_melspec(
     S = torch.stft(x, n_fft, max(n_fft//4, len(x)//1500), window=w, return_complex=True).abs()*2/w.sum()
     power = _mel_bank(sr, n_fft, n_mels)@S.pow(2)/1.5 # a tone falls on three bins of a Hann window: 1/4+1+1/4
     db = 10*torch.log10((power/ref**2).clamp(min=1e-18))
-    im = ax.imshow(db, origin='lower', aspect='auto', vmin=vmin, vmax=vmax, cmap='magma', extent=(0, len(x)/sr, 0, n_mels))
+    im = ax.imshow(db.numpy(), origin='lower', aspect='auto', vmin=vmin, vmax=vmax, cmap='magma', extent=(0, len(x)/sr, 0, n_mels))
     hz = torch.tensor([h for h in (100, 500, 1000, 2000, 5000, 10000, 20000) if h<sr/2])
-    ax.set_yticks(n_mels*torch.log10(1+hz/700)/math.log10(1+sr/2/700), [f'{h/1000:g}k' if h>=1000 else h for h in hz.tolist()])
+    ax.set_yticks((n_mels*torch.log10(1+hz/700)/math.log10(1+sr/2/700)).tolist(), [f'{h/1000:g}k' if h>=1000 else h for h in hz.tolist()])
     ax.set(xlabel='seconds', ylabel='Hz')
     if title: ax.set_title(title, fontsize=9)
     ax.figure.colorbar(im, ax=ax, label='dB', pad=.01)

@@ -257,7 +257,19 @@ def _check_block(
     if bad: raise ValueError(f"{path}: expected finite samples, got {bad} NaN or Inf; nothing was written, look for where they arise")
     return x
 
-# %% ../nbs/01_io.ipynb #73f422ef
+# %% ../nbs/01_io.ipynb #43fca348
+_bits = {'PCM_S8':8, 'PCM_U8':8, 'PCM_16':16, 'PCM_24':24, 'PCM_32':32}
+
+def _quantise(
+    x:np.ndarray, # Waveform, full scale 1
+    subtype:str, # Encoding of the file
+) -> np.ndarray: # int32 in the upper bits for PCM, else `x`
+    "Round to the nearest step of the file: libsndfile rounds down, which adds half a step of DC."
+    if subtype not in _bits: return x
+    q = 2**(_bits[subtype]-1)
+    return np.rint(x.astype(np.float64)*q).clip(-q, q-1).astype(np.int32) << (32-_bits[subtype])
+
+# %% ../nbs/01_io.ipynb #a875b464
 @contextmanager
 def audio_writer(
     path:Path, # File to write; its suffix names the format
@@ -273,7 +285,7 @@ def audio_writer(
         nonlocal n_over,peak
         x = _check_block(x, n_ch, path)
         if can_clip: n_over,peak = n_over+int((np.abs(x)>1).sum()),max(peak, float(np.abs(x).max(initial=0.)))
-        f.write(x.T)
+        f.write(_quantise(x, subtype).T)
         if fmt=='WAV' and f.tell()*n_ch*4>=2**32:
             raise ValueError(f"{path}: expected less than 4 GB, which is all that WAV can hold; name the file .rf64")
     with _atomic(path) as part:
@@ -281,7 +293,7 @@ def audio_writer(
     if n_over: warnings.warn(f"{path}: {n_over} samples clipped, the peak was {peak:.4g} of full scale; "
                              "lower the level, or keep it with subtype='FLOAT'", stacklevel=4)
 
-# %% ../nbs/01_io.ipynb #3db0b8eb
+# %% ../nbs/01_io.ipynb #8323b87e
 def write_audio(
     path:Path, # File to write; its suffix names the format
     x:Tensor, # Waveform `(channels, samples)` or `(samples,)`, full scale 1
@@ -296,7 +308,7 @@ def write_audio(
     with audio_writer(path, sr, x.shape[0], subtype) as write: write(x)
     return Path(path)
 
-# %% ../nbs/01_io.ipynb #dc5a76ed
+# %% ../nbs/01_io.ipynb #837cc99b
 @dataclass
 class AudioHealth:
     "What listening to a whole file found."
@@ -305,7 +317,7 @@ class AudioHealth:
     n_bad:int # Samples that are NaN or Inf
     n_clipped:int # Samples in flat runs of three or more at full scale
 
-# %% ../nbs/01_io.ipynb #5599f206
+# %% ../nbs/01_io.ipynb #82f06d5b
 def _n_clipped(
     x:np.ndarray, # `(channels, samples)`
     full:float=.9999, # What counts as full scale
@@ -316,7 +328,7 @@ def _n_clipped(
     run = np.pad((top[:, 2:]==top[:, 1:-1]) & (top[:, 1:-1]==top[:, :-2]) & (top[:, 2:]!=0), ((0,0), (2,2)))
     return int((run[:, 2:]|run[:, 1:-1]|run[:, :-2]).sum())
 
-# %% ../nbs/01_io.ipynb #0c73af57
+# %% ../nbs/01_io.ipynb #a7928cd4
 def audio_health(
     path:Path, # An audio file
     start:int=0, # First sample
@@ -333,7 +345,7 @@ def audio_health(
         peak,n_clipped = max(peak, float(np.abs(x).max(initial=0.))),n_clipped+_n_clipped(x)
     return AudioHealth(info, peak, n_bad, n_clipped)
 
-# %% ../nbs/01_io.ipynb #cc557de3
+# %% ../nbs/01_io.ipynb #e9ae9822
 def check_audio(
     path:Path, # An audio file
     start:int=0, # First sample
@@ -347,7 +359,7 @@ def check_audio(
                                   "record at a lower level if this is not the effect you want to learn", stacklevel=2)
     return h
 
-# %% ../nbs/01_io.ipynb #13c18760
+# %% ../nbs/01_io.ipynb #371a2cde
 def resample_audio(
     x:Tensor, # Waveform `(channels, samples)`
     sr_in:int, # Its sample rate, Hz
@@ -359,7 +371,7 @@ def resample_audio(
     y = soxr.resample(np.ascontiguousarray(x.numpy().T), sr_in, sr_out, quality='VHQ')
     return torch.from_numpy(np.ascontiguousarray(y.T))
 
-# %% ../nbs/01_io.ipynb #b57bc1ec
+# %% ../nbs/01_io.ipynb #579b3b5c
 def resample_file(
     src:Path, # File to read
     dst:Path, # File to write; its suffix names the format

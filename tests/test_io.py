@@ -77,13 +77,13 @@ def test_changed_file_is_read_anew(tmp_path):
 
 # Writing
 
-@pytest.mark.parametrize('name,subtype,step', [('a.wav',None,2**-23), ('a.wav','PCM_16',2**-15), ('a.wav','FLOAT',0), ('a.flac',None,2**-23),
-                                               ('a.flac','PCM_16',2**-15), ('a.aiff',None,2**-23), ('a.rf64',None,2**-23)])
+@pytest.mark.parametrize('name,subtype,step', [('a.wav',None,2**-24), ('a.wav','PCM_16',2**-16), ('a.wav','PCM_32',2**-25), ('a.wav','FLOAT',0),
+                         ('a.wav','PCM_U8',2**-8), ('a.flac',None,2**-24), ('a.flac','PCM_16',2**-16), ('a.aiff',None,2**-24), ('a.rf64',None,2**-24)])
 def test_write_read(tmp_path, name, subtype, step):
     x = sound(5000)
     assert write_audio(tmp_path/name, x, sr, subtype=subtype) == tmp_path/name
     y,rate = read_audio(tmp_path/name)
-    assert rate == sr and (x-y).abs().max() <= step
+    assert rate == sr and (x-y).abs().max() <= step and torch.equal(read_audio(write_audio(tmp_path/name, -x, sr, subtype=subtype))[0], -y)
     assert os.listdir(tmp_path) == [name]
 
 @pytest.mark.parametrize('name', ['a.ogg', 'a.mp3', 'a.opus'])
@@ -102,7 +102,7 @@ def test_writer_appends(tmp_path):
     with audio_writer(tmp_path/'a.flac', sr, 2) as write:
         for i in range(0, 5000, 700): write(x[:, i:i+700])
         assert not (tmp_path/'a.flac').exists()
-    assert (read_audio(tmp_path/'a.flac')[0]-x).abs().max() <= 2**-23
+    assert (read_audio(tmp_path/'a.flac')[0]-x).abs().max() <= 2**-24
 
 @pytest.mark.parametrize('bad,says', [(torch.tensor([[0., float('nan')]]), 'got 1 NaN or Inf'), (torch.zeros(2, 3, 4), r'got \(2, 3, 4\)'),
                                       (torch.zeros(5000, 2), 'transpose it')])
