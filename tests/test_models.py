@@ -6,10 +6,20 @@ import torch
 from torch import nn
 
 from fastproaudio.dsp import noise
+from fastproaudio.models.fir import FIR, Parallel
+from fastproaudio.models.nam import NAMWaveNet
 from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
 from fastproaudio.models.wavenet import WaveNet
 
+def _noisy(m):
+    "A filter that is not just the dry signal."
+    with torch.no_grad(): m.taps.normal_(std=.1)
+    return m
+
+
+NAM = [dict(n_in=1, channels=4, dilations=[1, 2, 4], ks=[3]*3, acts=['Tanh']*3, gated=False, head=2, head_ks=1, head_bias=False),
+       dict(n_in=4, channels=2, dilations=[8, 1], ks=[2, 3], acts=['SiLU', 'Tanh'], gated=True, head=1, head_ks=5, head_bias=True)]
 MODELS = {
     'tcn': lambda: TCN(n_blocks=3, ks=5, dilation_growth=4, channel_width=6),
     'tcn_centred': lambda: TCN(n_blocks=3, ks=5, dilation_growth=4, channel_width=6, causal=False),
@@ -20,6 +30,10 @@ MODELS = {
     'tcn_no_memory': lambda: TCN(n_blocks=2, ks=1, channel_width=6),
     'wavenet': lambda: WaveNet(channels=6, n_layers=5, n_blocks=2, head=4),
     'wavenet_gated_knobs_stereo': lambda: WaveNet(2, 2, n_knobs=2, channels=4, ks=2, n_layers=4, gated=True, head=4),
+    'fir': lambda: _noisy(FIR(40)),
+    'fir_stereo': lambda: _noisy(FIR(20, 2, 2)),
+    'parallel_knobs': lambda: Parallel(_noisy(FIR(50)), TCN(n_knobs=2, n_blocks=2, ks=3, dilation_growth=5, channel_width=6)),
+    'nam': lambda: NAMWaveNet(NAM, head_scale=.5),
     'unet': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5),
     'unet_knobs': lambda: UNet1d(n_knobs=3, channels=(4, 6), strides=(4,), ks=3),
     'unet_causal': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5, causal=True),
@@ -48,7 +62,8 @@ def support(m):
         x, knobs = make_input(m, n, bs=1)
         x.requires_grad_()
         m(x, knobs)[0, :, t].sum().backward()
-        hit = x.grad[0].abs().sum(0).nonzero()[:, 0]
+        g = x.grad[0].abs().sum(0)
+        hit = (g > 1e-6*g.max()).nonzero()[:, 0]                   # an FFT leaves rounding everywhere
         past, ahead = max(past, t-hit.min().item()), max(ahead, hit.max().item()-t)
     return past, ahead
 
