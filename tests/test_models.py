@@ -10,7 +10,7 @@ from fastproaudio.models.fir import FIR, Parallel
 from fastproaudio.models.nam import NAMWaveNet
 from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.models.wavenet import Block, WaveNet
 
 def _noisy(m):
     "A filter that is not just the dry signal."
@@ -34,6 +34,7 @@ MODELS = {
     'fir_stereo': lambda: _noisy(FIR(20, 2, 2)),
     'parallel_knobs': lambda: Parallel(_noisy(FIR(50)), TCN(n_knobs=2, n_blocks=2, ks=3, dilation_growth=5, channel_width=6)),
     'nam': lambda: NAMWaveNet(NAM, head_scale=.5),
+    'block': lambda: Block(3, 3, intermediate_channels=4, bias=True),
     'unet': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5),
     'unet_knobs': lambda: UNet1d(n_knobs=3, channels=(4, 6), strides=(4,), ks=3),
     'unet_causal': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5, causal=True),
@@ -56,6 +57,7 @@ def make_input(m, n, bs=2, dtype=torch.float32):
 def support(m):
     "Past and future samples that gradients see, over one stride of outputs."
     n = 2*m.receptive_field+4*m.stride
+    floor = 1e-6 if any(isinstance(o, FIR) for o in m.modules()) else 0          # an FFT leaves rounding everywhere
     start = (m.receptive_field//m.stride+1)*m.stride
     past = ahead = 0
     for t in range(start, start+m.stride):
@@ -63,7 +65,7 @@ def support(m):
         x.requires_grad_()
         m(x, knobs)[0, :, t].sum().backward()
         g = x.grad[0].abs().sum(0)
-        hit = (g > 1e-6*g.max()).nonzero()[:, 0]                   # an FFT leaves rounding everywhere
+        hit = (g > floor*g.max()).nonzero()[:, 0]
         past, ahead = max(past, t-hit.min().item()), max(ahead, hit.max().item()-t)
     return past, ahead
 
