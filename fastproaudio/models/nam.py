@@ -128,7 +128,7 @@ class NAMArray(nn.Module):
         head = [self.head.weight] if self.head.bias is None else [self.head.weight, self.head.bias]
         return [self.rechannel.weight, *[t for l in self.layers for t in l.nam_tensors()], *head]
 
-# %% ../../nbs/14a_nam_models.ipynb #7be26849
+# %% ../../nbs/14a_nam_models.ipynb #5f9fb221
 class NAMWaveNet(AudioModel):
     "The WaveNet of the Neural Amp Modeler: one channel in, one out, no knobs."
     def __init__(self,
@@ -168,7 +168,7 @@ class NAMWaveNet(AudioModel):
             state.append(new_line(like, bs, stack.head.weight.shape[1], stack.head.context))
         state[0] = torch.zeros(len(state), dtype=torch.int64)
         silence = torch.zeros(bs, 1, self.receptive_field-1, dtype=like.dtype, device=like.device)
-        if self.receptive_field>1: self.stream(silence, state)
+        if self.receptive_field>1: self.stream(silence, state, knobs)
         return state
 
     @torch.jit.export
