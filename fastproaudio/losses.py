@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from .dsp import best_fir, best_gain, fft_conv
 
-# %% ../nbs/16_losses.ipynb #ac354828
+# %% ../nbs/16_losses.ipynb #33411588
 def _as_items(pred, targ):
     "Both as `(batch, channels, samples)` in at least float32, or `ValueError` when their shapes differ."
     if pred.shape!=targ.shape:
@@ -30,9 +30,10 @@ def _as_items(pred, targ):
     return [x.reshape((1,)*(3-x.ndim)+x.shape).to(torch.promote_types(x.dtype, torch.float32)) for x in (pred, targ)]
 
 def _power(x): return x.square().mean((1,2))
+def _error(pred, targ): return F.mse_loss(pred, targ, reduction='none').mean((1,2))
 def _floor(db): return 10**(db/10)
 
-# %% ../nbs/16_losses.ipynb #31b9f656
+# %% ../nbs/16_losses.ipynb #4ab80a54
 def esr_items(
     pred:Tensor, # Waveform `(batch, channels, samples)`, or one item with fewer axes
     targ:Tensor, # Target, same shape
@@ -40,7 +41,7 @@ def esr_items(
 ) -> Tensor: # `(batch,)`
     "Error-to-signal ratio of each item."
     p,t = _as_items(pred, targ)
-    return _power(p-t)/_power(t).clamp(min=_floor(floor_db))
+    return _error(p, t)/_power(t).clamp(min=_floor(floor_db))
 
 # %% ../nbs/16_losses.ipynb #851891f6
 def esr(
@@ -131,14 +132,14 @@ class DCLoss(WaveLoss):
         off = (targ-pred).mean(-1).square()
         return (off/targ.square().mean(-1).clamp(min=_floor(self.floor_db))).mean(1)
 
-# %% ../nbs/16_losses.ipynb #a89685bb
+# %% ../nbs/16_losses.ipynb #778f09f5
 class L1Loss(WaveLoss):
     "Mean absolute error of each item."
     def per_item(self, pred, targ): return (pred-targ).abs().mean((1,2))
 
 class MSELoss(WaveLoss):
     "Mean squared error of each item."
-    def per_item(self, pred, targ): return _power(pred-targ)
+    def per_item(self, pred, targ): return _error(pred, targ)
 
 class LogCoshLoss(WaveLoss):
     "`log(cosh(a*d))/a` of the difference `d` (Chen et al. 2019): squared near zero, absolute far from it."
@@ -307,7 +308,7 @@ def stft_distance(
     "Multi-resolution STFT distance, averaged over items."
     return _multires()(pred, targ)
 
-# %% ../nbs/16_losses.ipynb #4417705b
+# %% ../nbs/16_losses.ipynb #020a3c01
 def _ratio_db(sig, err):
     "`10 log10(sig/err)` within ±100 dB; 0 when both are silent."
     return (10*((sig+1e-10*err+1e-20)/(err+1e-10*sig+1e-20)).log10()).clamp(-100, 100)
@@ -318,7 +319,7 @@ def snr_items(
 ) -> Tensor: # `(batch,)`, dB
     "Signal-to-noise ratio of each item, the difference being the noise."
     p,t = _as_items(pred, targ)
-    return _ratio_db(_power(t), _power(p-t))
+    return _ratio_db(_power(t), _error(p, t))
 
 def si_sdr_items(
     pred:Tensor, # Waveform `(batch, channels, samples)`
