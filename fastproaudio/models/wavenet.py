@@ -400,7 +400,7 @@ class LpConv(Conv):
     ) -> Tensor: # `(batch, out_channels, samples)`
         return to_outer(super().forward(to_inner(F.pad(x, (self.context, 0)))))
 
-# %% ../../nbs/11_wavenet.ipynb #a4ca1f98
+# %% ../../nbs/11_wavenet.ipynb #6347a0b3
 class Block(AudioModel):
     "Dilated causal convolutions one after another, without activations: a linear predictor with a long past."
     def __init__(self,
@@ -436,7 +436,7 @@ class Block(AudioModel):
         state = [torch.zeros(len(self.model)+1, dtype=torch.int64)]
         for layer in self.model: state.append(new_line(layer.weight, bs, layer.weight.shape[1], layer.context))
         silence = torch.zeros(bs, self.n_in, self.receptive_field-1, dtype=state[1].dtype, device=state[1].device)
-        if self.receptive_field>1: self.stream(silence, state)
+        if self.receptive_field>1: self.stream(silence, state, knobs)
         return state
 
     @torch.jit.export
