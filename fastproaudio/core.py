@@ -12,7 +12,7 @@ from fastai.basics import *
 from .dsp import check_samples
 from .io import audio_info,read_audio,write_audio
 
-# %% ../nbs/20_core.ipynb #5619b998
+# %% ../nbs/20_core.ipynb #384a8526
 class AudioTensor(TensorBase):
     "A waveform `(channels, samples)` or `(batch, channels, samples)` that knows its sample rate, for display."
     sr = None
@@ -54,7 +54,7 @@ class AudioTensor(TensorBase):
         "Draw the waveform on `ctx`."
         return plot_waveform(self, ax=ctx, **kwargs)
 
-# %% ../nbs/20_core.ipynb #4350f55f
+# %% ../nbs/20_core.ipynb #6553cd69
 class AudioTokens(AudioTensor):
     "Quantised samples `(samples,)` or `(batch, samples)`, int64."
     nchannels = property(lambda self: 1)
@@ -74,7 +74,7 @@ class AudioSpectrogram(AudioTensor):
         ax.set(xlabel='seconds' if seconds else 'frames', ylabel='bins', title=title)
         return ax
 
-# %% ../nbs/20_core.ipynb #6b88473c
+# %% ../nbs/20_core.ipynb #3b27379d
 def _as_wave(
     waveform, # Tensor or array `(samples,)` or `(channels, samples)`, any device, type or gradient
 ) -> Tensor: # `(channels, samples)` float32 on the CPU
@@ -94,7 +94,7 @@ def _sr_of(
     if not sr: raise ValueError(f"expected a sample rate, got {sr}; pass sr=44100 or an AudioTensor that has one")
     return int(sr)
 
-# %% ../nbs/20_core.ipynb #195b2fd1
+# %% ../nbs/20_core.ipynb #fe2c97e0
 def show_info(
     waveform, # `(samples,)` or `(channels, samples)`
     sr:int=None, # Sample rate, Hz; None: the one it carries
@@ -108,7 +108,7 @@ def show_info(
     for k,v in d.items(): print(f"{k:>8}: {f'{v:.6g}' if isinstance(v, float) else v}")
     return d
 
-# %% ../nbs/20_core.ipynb #2a59296d
+# %% ../nbs/20_core.ipynb #8d98524b
 def _outline(
     x:Tensor, # One channel `(samples,)`
     start:int, # Its first sample
@@ -121,7 +121,7 @@ def _outline(
     t = start + np.repeat(np.arange(len(y))*k, 2) + np.tile([0, k/2], len(y))
     return t,torch.stack([y.amin(1), y.amax(1)], 1).view(-1).numpy()
 
-# %% ../nbs/20_core.ipynb #c3c0fe09
+# %% ../nbs/20_core.ipynb #bd4cbc49
 def plot_waveform(
     waveform, # `(samples,)` or `(channels, samples)`
     sr:int=None, # Sample rate, Hz; None: the one it carries
@@ -148,7 +148,7 @@ def plot_waveform(
     ax.set_xlabel('seconds')
     return ax
 
-# %% ../nbs/20_core.ipynb #37be2718
+# %% ../nbs/20_core.ipynb #3dd46014
 def _mel_bank(sr, n_fft, n_mels):
     "Triangles `(n_mels, n_fft//2+1)`, equally spaced on the mel scale of O'Shaughnessy (1987), `2595*log10(1+f/700)`."
     mel = torch.linspace(0, 2595*math.log10(1+sr/2/700), n_mels+2)
@@ -183,7 +183,7 @@ def plot_melspec(
     ax.figure.colorbar(im, ax=ax, label='dB', pad=.01)
     return ax
 
-# %% ../nbs/20_core.ipynb #b1caab8e
+# %% ../nbs/20_core.ipynb #c3a30793
 def _player(
     x:Tensor, # `(channels, samples)`, at most 2 channels
     sr:int, # Sample rate, Hz
@@ -205,7 +205,7 @@ def play_audio(
     x,sr = _as_wave(waveform),_sr_of(waveform, sr)
     for o in ([x] if len(x)<=2 else x[:, None]): display(_player(o, sr, normalize=normalize))
 
-# %% ../nbs/20_core.ipynb #12c8c172
+# %% ../nbs/20_core.ipynb #b3632f48
 def show_audio(
     waveform, # `(samples,)` or `(channels, samples)`
     sr:int=None, # Sample rate, Hz; None: the one it carries
@@ -228,7 +228,7 @@ def show_audio(
     _,axs = plt.subplots(len(todo), 1, figsize=(8, 2.2*len(todo)), squeeze=False, layout='constrained')
     return [known[p](o, sr, ax=ax) for (p,o),ax in zip(todo, axs.flat)]
 
-# %% ../nbs/20_core.ipynb #fa4c9140
+# %% ../nbs/20_core.ipynb #0768e71b
 _colors = dict(input='#9aa5b1', target='#2a6f97', prediction='#e07a1f', error='#c1272d')
 
 def _player_table(
@@ -288,7 +288,7 @@ def _draw_rows(
     ctxs[len(rows)-1].set_xlabel('seconds')
     return ctxs
 
-# %% ../nbs/20_core.ipynb #2940b952
+# %% ../nbs/20_core.ipynb #d985e1c5
 def _show_rows(rows, sr, titles, starts=None, ctxs=None, hear=True):
     "Draw rows of waveforms and show their players."
     starts = ifnone(starts, [0.]*len(rows))
@@ -334,7 +334,7 @@ def show_batch(x:AudioSpectrogram, y:object, samples:object, ctxs=None, max_n=4,
         s[0].show(ctx=ax, title=f"{t}  {' '.join(_note(o) for o in s[1:] if not isinstance(o, AudioTensor))}")
     return ctxs
 
-# %% ../nbs/20_core.ipynb #4bce5f71
+# %% ../nbs/20_core.ipynb #3cdc3883
 def _with_error(
     rows:list, # Dicts with `input`, `target` and `prediction`
 ) -> list: # The same, with `error` in each

@@ -14,7 +14,7 @@ from fastai.basics import *
 from .core import *
 from .io import _stamp,audio_info,check_audio,read_audio,read_into,resample_audio
 
-# %% ../nbs/21_data.ipynb #dc4a7697
+# %% ../nbs/21_data.ipynb #724ee9d3
 audio_extensions = {'.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff', '.rf64', '.opus', '.w64', '.au', '.caf'}
 
 def get_audio_files(
@@ -27,7 +27,7 @@ def get_audio_files(
     if not files: raise ValueError(f"{path}: expected a folder with audio files, found none; check the path and the suffixes")
     return files.sorted()
 
-# %% ../nbs/21_data.ipynb #1b943076
+# %% ../nbs/21_data.ipynb #2caa7592
 _ram = weakref.WeakValueDictionary() # (path, time, size, rate) -> the file's samples, shared by all who hold them
 
 class AudioFile(GetAttr):
@@ -47,7 +47,7 @@ class AudioFile(GetAttr):
         self.lo = ifnone(lo, start)
 
     def __fspath__(self): return str(self.path)
-    def __repr__(self): return f"{self.path}" + (f"[{self.start}:{self.stop}]" if self.stop-self.start<self.n else '')
+    def __repr__(self): return self.path.name + (f"[{self.start}:{self.stop}]" if self.stop-self.start<self.n else '')
     def __getstate__(self): return {**self.__dict__, 'ram':None}
 
     def preload(self,
@@ -85,7 +85,7 @@ class AudioFile(GetAttr):
         self.fill(out, start)
         return AudioTensor(torch.from_numpy(out), sr=self.sr)
 
-# %% ../nbs/21_data.ipynb #97415f0b
+# %% ../nbs/21_data.ipynb #b17fc3ba
 def _decode_all(info, sr, block=2**20):
     "All samples of a file `(channels, samples)`, int16 where that is exact."
     if info.sr!=sr: return resample_audio(read_audio(info.path)[0], info.sr, sr).numpy()
@@ -94,7 +94,7 @@ def _decode_all(info, sr, block=2**20):
     for s in range(0, info.n, block): out[:, s:s+block] = read_audio(info.path, s, min(block, info.n-s))[0].mul_(2**15).numpy()
     return out
 
-# %% ../nbs/21_data.ipynb #81b362c5
+# %% ../nbs/21_data.ipynb #8dbd256e
 def cut_tails(
     items:list, # Files
     valid_pct:float=.2, # Part of each that is its tail
@@ -115,7 +115,7 @@ def TailSplitter():
         return L(i for i,t in enumerate(tail) if not t),L(i for i,t in enumerate(tail) if t)
     return _inner
 
-# %% ../nbs/21_data.ipynb #f1c63da8
+# %% ../nbs/21_data.ipynb #aa9938bb
 class OpenAudio(Transform):
     "Read the header of a path and check rate and channels; nothing is decoded yet."
     input_types = (str, Path, AudioFile)
@@ -140,7 +140,7 @@ class OpenAudio(Transform):
         r = self.sr/o.sr
         return self._check(AudioFile(o.path, round(o.start*r), round(o.stop*r), round(o.lo*r), sr=self.sr))
 
-# %% ../nbs/21_data.ipynb #3832ea2b
+# %% ../nbs/21_data.ipynb #f6fc98e5
 class ReadChunk(Transform):
     "The first chunk of a file; `ChunkDL` reads the others itself."
     order = -10
@@ -149,7 +149,7 @@ class ReadChunk(Transform):
     ): self.chunk_len = chunk_len
     def encodes(self, o:AudioFile): return o.read(o.start, self.chunk_len)
 
-# %% ../nbs/21_data.ipynb #159797fc
+# %% ../nbs/21_data.ipynb #0a0d25a3
 def AudioBlock(
     sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
     n_ch:int=1, # Channels wanted, None: any, all files alike
@@ -160,7 +160,7 @@ def AudioBlock(
     return TransformBlock(type_tfms=OpenAudio(sr, n_ch, resample=resample), item_tfms=ReadChunk(kwargs.get('chunk_len', 16384)),
                           dl_type=ChunkDL, dls_kwargs=kwargs)
 
-# %% ../nbs/21_data.ipynb #698d5e17
+# %% ../nbs/21_data.ipynb #3e3c478c
 def grid_starts(
     a:int, # First sample that can be scored
     b:int, # End of what can be scored
@@ -184,7 +184,7 @@ def random_starts(
     offset = min(max(rng.randint(-(room//2), room+room//2), 0), room)
     return a + offset + n*np.arange(k)
 
-# %% ../nbs/21_data.ipynb #dd820264
+# %% ../nbs/21_data.ipynb #e97a6590
 def _check_kwargs(kwargs):
     "Raise `ValueError` for a setting that no loader has: fastai would take it and do nothing."
     known = {*inspect.signature(DataLoader.__init__).parameters, *DataLoader._methods, 'verbose', 'do_setup'}
@@ -193,7 +193,7 @@ def _check_kwargs(kwargs):
         near = difflib.get_close_matches(k, known|ChunkDL._own, 1)
         raise ValueError(f"expected the name of a setting of ChunkDL, got '{k}'; " + (f"did you mean '{near[0]}'?" if near else 'leave it out'))
 
-# %% ../nbs/21_data.ipynb #323ec3d8
+# %% ../nbs/21_data.ipynb #823d5824
 @delegates()
 class ChunkDL(TfmdDL):
     "A loader of chunks of files: picks `(file, start)` in the main process and reads whole batches, the same spans for all inputs and targets."
@@ -251,7 +251,7 @@ class ChunkDL(TfmdDL):
         if show: kwargs = {**self._captions(b, max_n, lead), **kwargs}
         return super().show_results(b, out, max_n=max_n, ctxs=ctxs, show=show, **kwargs)
 
-# %% ../nbs/21_data.ipynb #9c112918
+# %% ../nbs/21_data.ipynb #3a8cea56
 @patch
 def _open(self:ChunkDL):
     "Check all files by their headers, and keep in memory what is to be kept."
@@ -267,7 +267,7 @@ def _open(self:ChunkDL):
     self._watch = any(f.info.is_float for f in files)
     _check_content(files, self.check)
 
-# %% ../nbs/21_data.ipynb #31057474
+# %% ../nbs/21_data.ipynb #b0a401ae
 def _check_alike(f, sr, n_ch):
     "Raise `ValueError` unless `f` has the rate and the channels of the others."
     if f.sr!=sr: raise ValueError(f"{f.path}: expected {sr} Hz as the other files, got {f.sr} Hz; pass resample=True and sr={sr}, "
@@ -294,7 +294,7 @@ def _check_content(files, check, limit_s=600.):
     if check or (check is None and total<=limit_s):
         for p in {f.path:None for f in files}: _check_once(*_stamp(p))
 
-# %% ../nbs/21_data.ipynb #6dd210f5
+# %% ../nbs/21_data.ipynb #737c7724
 @patch
 def _span(self:ChunkDL, f):
     "Where chunks of a file may start, and where the last must end."
@@ -340,7 +340,7 @@ def set_context(self:DataLoaders, left:int, right:int=0):
     "Extend every span of all loaders by real context."
     for dl in self.loaders: dl.set_context(left, right)
 
-# %% ../nbs/21_data.ipynb #7e705afb
+# %% ../nbs/21_data.ipynb #437f2909
 @patch
 def get_idxs(self:ChunkDL):
     "The chunks of an epoch in order, as numbers of rows of the table; runs in the main process, where all draws are made."
@@ -360,7 +360,7 @@ def spans(self:ChunkDL,
     t = self.table if idxs is None else self.table[np.asarray(idxs)]
     return L((self._files[f][0].path, s) for f,s in t[:,:2].tolist())
 
-# %% ../nbs/21_data.ipynb #e249f19c
+# %% ../nbs/21_data.ipynb #74a57cdd
 @patch
 def _read(self:ChunkDL, rows, outs):
     "Fill `outs`, one array `(bs, channels, samples)` for each sound of an item; in the order of the files."
@@ -401,7 +401,7 @@ def _check_finite(self:ChunkDL, rows, outs):
         raise ValueError(f"{path}: expected finite samples, got NaN or Inf after {start/self.sr:.2f} s (in it or its partner); "
                          "export the file again, or leave it out")
 
-# %% ../nbs/21_data.ipynb #6ba56eb7
+# %% ../nbs/21_data.ipynb #6a5c9885
 @patch
 def create_item(self:ChunkDL, i):
     "One chunk of each sound, and the labels."
@@ -426,7 +426,7 @@ def create_batches(self:ChunkDL, samps):
         if self._plain: yield tuple(c if isinstance(c, Tensor) else retain_type(fa_collate(c), c[0]) for c in cols)
         else: yield self.do_batch([o for o in map(self._after, zip(*cols)) if o is not None])
 
-# %% ../nbs/21_data.ipynb #30e852fd
+# %% ../nbs/21_data.ipynb #04bbf59b
 @patch
 def _scored(self:ChunkDL, b, out):
     "The batch without the context, if the model has answered without it; samples left out before."
@@ -443,7 +443,7 @@ def _captions(self:ChunkDL, b, max_n, lead=0):
     at = [(p, (s-self.left+lead)/self.sr) for p,s in self.spans(rows[:max_n])]
     return dict(titles=[f'{p.name}  {t:.2f} s' for p,t in at], starts=[t for _,t in at])
 
-# %% ../nbs/21_data.ipynb #2e21f0d0
+# %% ../nbs/21_data.ipynb #7d3a53e8
 _words = dict(input='x', dry='x', clean='x', target='y', wet='y')
 _word = re.compile(r'(?<![a-z])(input|target|dry|wet|clean)(?![a-z])', re.I)
 _part = re.compile(r'(train|val|test)(?:id|idation|ing)?(?![a-z])', re.I)
@@ -474,7 +474,7 @@ def _keyed(files, root):
         d[k] = f
     return d
 
-# %% ../nbs/21_data.ipynb #56ad56df
+# %% ../nbs/21_data.ipynb #059ce769
 def get_pairs(
     inputs:str|Path|list, # A file, a list of files, or a folder
     targets:str|Path|list=None, # The same kind; None: one folder with `*input*` and `*target*` files
@@ -494,7 +494,7 @@ def get_pairs(
     if len(xs)!=len(ys): raise ValueError(f"{first(xs)}: expected as many targets as inputs, got {len(ys)} for {len(xs)}; list them in pairs")
     return L(zip(xs, ys))
 
-# %% ../nbs/21_data.ipynb #89e06ede
+# %% ../nbs/21_data.ipynb #52b1adcb
 def _part_of(pair):
     "`train`, `val`, `test` or None, by how the input's name begins or by the name of its folder."
     p = Path(pair[0])
@@ -525,7 +525,7 @@ def _check_channels(pair):
     if x.n_ch!=y.n_ch: raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in its input {x.path}, got {y.n_ch}; "
                                         f"mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that")
 
-# %% ../nbs/21_data.ipynb #18966ddb
+# %% ../nbs/21_data.ipynb #5d4f807f
 class AudioDataLoaders(DataLoaders):
     "`DataLoaders` of chunks of sound, with factories for the usual layouts."
     @classmethod
@@ -560,7 +560,7 @@ class AudioDataLoaders(DataLoaders):
         dls = dblock.dataloaders(source, path=path, bs=bs, val_bs=val_bs, shuffle=shuffle, device=device, **kwargs)
         return cls(*dls.loaders, path=path, device=device)
 
-# %% ../nbs/21_data.ipynb #1bda22d9
+# %% ../nbs/21_data.ipynb #741c81b9
 @patch(cls_method=True)
 @delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'n'])
 def from_folder(cls:AudioDataLoaders,
