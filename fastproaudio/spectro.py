@@ -6,7 +6,7 @@
 __all__ = ['erb_freqs', 'gammatone_bank', 'Gammatonegram', 'guess_phase', 'GriffinLim', 'CFP', 'STFT', 'iSTFT', 'MelSpectrogram',
            'MFCC', 'AmplitudeToDB', 'CQT', 'VQT', 'InvertibleCQT']
 
-# %% ../nbs/04_spectro.ipynb #d9520891
+# %% ../nbs/04_spectro.ipynb #a66c71a0
 import math
 from typing import List, Optional, Tuple
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .cqt import CQT, VQT, InvertibleCQT
 from .stft import (AmplitudeToDB, Bank, MelSpectrogram, MFCC, STFT, banded, bins_first, check_band, check_stft,
-    framed_fft, get_window, iSTFT, invert_frames, magnitude, pad_ends, power_law, rows_of, wants, _check_power)
+    framed_fft, get_window, iSTFT, invert_frames, magnitude, pad_ends, power_law, face_of, rows_of, wants, _check_power)
 
 # %% ../nbs/04_spectro.ipynb #28892ec9
 _all_ = ['STFT', 'iSTFT', 'MelSpectrogram', 'MFCC', 'AmplitudeToDB', 'CQT', 'VQT', 'InvertibleCQT']
@@ -50,7 +50,7 @@ def gammatone_bank(
         return np.prod([np.abs(z-q) for q in zeros], axis=0)/poles**4
     return response(np.exp(2j*np.pi*np.arange(n_fft//2+1)/n_fft))/response(np.exp(1j*theta))/n_fft
 
-# %% ../nbs/04_spectro.ipynb #a857e34e
+# %% ../nbs/04_spectro.ipynb #e3d3137d
 class Gammatonegram(nn.Module):
     "Gammatone bands `(..., samples)` to `(..., n_bins, frames)`."
     def __init__(self,
@@ -77,7 +77,7 @@ class Gammatonegram(nn.Module):
     def forward(self,
         x:Tensor, # `(samples,)`, `(batch, samples)` or `(batch, channels, samples)`
     ) -> Tensor: # `(..., n_bins, frames)`
-        return bins_first(self.bank(power_law(self.stft.rows(x), self.power)), x)
+        return bins_first(self.bank(power_law(self.stft.rows(x, face_of(self.power)), self.power)), x)
 
     def extra_repr(self): return f"sr={self.sr}, n_bins={self.n_bins}, power={self.power:g}"
 
@@ -158,7 +158,7 @@ def _pow0(x:Tensor, g:float) -> Tensor:
     y = x.clamp(min=1e-12)
     return torch.where(on, y.log() if g==0 else y**g, torch.full_like(y, math.log(1e-12) if g==0 else 0.))
 
-# %% ../nbs/04_spectro.ipynb #207cf08d
+# %% ../nbs/04_spectro.ipynb #21b19009
 class CFP(nn.Module):
     "Combined frequency and periodicity, `(..., samples)` to `(..., bins, frames)`: fundamentals without their harmonics."
     def __init__(self,
@@ -201,7 +201,7 @@ class CFP(nn.Module):
     ) -> Tuple[Tensor, Tensor, Tensor, Tensor]: # Each `(..., bins, frames)`
         "The product, the plain spectrum, the frequency feature and the period feature."
         rows = pad_ends(rows_of(x, self.window), self.n_fft//2, 'constant')
-        spec = magnitude(framed_fft(rows, self.window, self.hop_length, self.n_fft))
+        spec = framed_fft(rows, self.window, self.hop_length, self.n_fft, 'magnitude')
         freq = _pow0(spec, self.g[0])
         quef = freq
         for i in range(1, len(self.g)):
