@@ -141,7 +141,7 @@ def _plan_group(starts, kernels, f_top, sr, hop):
     g = _dense(starts, kernels, n)
     return 0,min(starts),np.roll(g, -min(starts), -1)[None, :, :max(a+len(k) for a,k in zip(starts, kernels))-min(starts)]
 
-# %% ../nbs/03_cqt.ipynb #036e3d7f
+# %% ../nbs/03_cqt.ipynb #3ff8f4f8
 class VQT(nn.Module):
     "Variable-Q transform `(..., samples)` to `(..., n_bins, frames)`; constant-Q where `gamma` is 0."
     plan:List[Tuple[int, int, int, int, int]] # Of each group of bins: stages, first index, taps, bins, phases
@@ -238,8 +238,8 @@ class VQT(nn.Module):
         for p in range(phases):
             start = (first + p*self.hop_length)//d + i0
             step = self.hop_length*phases//d
-            count = (n_frames-p+phases-1)//phases
-            z = frame_product(y[:, start:start+(max(count, 1)-1)*step+n], small[p], step)
+            count = max((n_frames-p+phases-1)//phases, 0)
+            z = frame_product(y[:, start:start+(max(count, 1)-1)*step+n], small[p], step)[:, :count]
             out.append(F.pad(z, (0, 0, 0, (n_frames+phases-1)//phases-count)))
         return torch.stack(out, 2).flatten(1, 2)[:, :n_frames] if phases>1 else out[0]
 
