@@ -7,7 +7,7 @@ __all__ = ['WaveformToWaveformBase', 'WaveformToLabelsBase', 'DOMAINS', 'EFFECT_
            'Effect', 'fit_model', 'validate_metadata', 'make_metadata', 'check_archive', 'get_example_inputs',
            'test_run', 'save_model', 'LoadedEffect', 'is_audacity', 'load_audacity', 'check_inputs', 'export_audacity']
 
-# %% ../../nbs/18a_audacity.ipynb #4d3a6a77
+# %% ../../nbs/18a_audacity.ipynb #df17e497
 import ast, io, json, random, re, time, warnings, zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import nn, Tensor
 
 from ..dsp import noise
-from .core import ExportReport, frozen_copy, model_of, rate_of, whole_folder
+from .core import ExportReport, frozen_copy, model_of, one_thread, rate_of, whole_folder
 
 # %% ../../nbs/18a_audacity.ipynb #4dd915e7
 def _check_block(x, what):
@@ -106,11 +106,12 @@ class Effect(WaveformToWaveform):
         y = y[:, :, :n]
         return y.reshape(-1, n) if self.n_in==1 else y[0]
 
-# %% ../../nbs/18a_audacity.ipynb #fe153a7f
-def _keeps(effect, n):
-    "Does `effect` give `n` samples for `n`?"
-    try: return effect(torch.zeros(effect.n_in, n)).shape[1]==n
-    except Exception: return False                          # whatever the model raises: it does not
+# %% ../../nbs/18a_audacity.ipynb #240c4d40
+def _fault_at(effect, n):
+    "Why `effect` does not give `n` samples for `n`, or None."
+    try: got = effect(torch.zeros(effect.n_in, n)).shape[1]
+    except Exception as e: return f"for {n} samples it raised: {e}"             # whatever the model raises
+    return None if got==n else f"got {got} samples for {n}"
 
 def _first_width(model):
     "Channels that the first layer of a model without `n_in` takes."
@@ -134,11 +135,12 @@ def fit_model(
         raise ValueError(f"{type(model).__name__}: expected (batch, channels, samples) for {list(probe.shape)}, got {_shape(y)}")
     eaten = probe.shape[2]-y.shape[2]
     if not 0<=lookahead<=max(0, eaten): raise ValueError(f"expected a lookahead of 0..{eaten} samples that the model eats, got {lookahead}")
+    fault = f"got {y.shape[2]} samples for {probe.shape[2]}"
     for multiple in (2**i for i in range(13) if eaten>=0):
         res = Effect(model, n_in, y.shape[1], knobs, max(0, eaten-lookahead), lookahead, multiple)
-        if all(_keeps(res, n) for n in (1, 2, 3, 5, 100, 1001, 4097)): return res
-    raise ValueError(f"{type(model).__name__}: expected a model that keeps its length, got {y.shape[2]} samples for {probe.shape[2]}; "
-                     "pad inside the model, with torch.cat")
+        fault = next(filter(None, (_fault_at(res, n) for n in (1, 2, 3, 5, 100, 1001, 4097))), None)
+        if fault is None: return res
+    raise ValueError(f"{type(model).__name__}: expected a model that keeps its length, {fault}; pad inside the model, with torch.cat")
 
 def _shape(y): return list(y.shape) if isinstance(y, Tensor) else type(y).__name__
 
@@ -455,10 +457,9 @@ def _check_width(effect, multichannel):
     if effect.n_in==1 and effect.n_out>1 and multichannel:
         raise ValueError(f"expected multichannel=False for a model with 1 channel in and {effect.n_out} out, got True")
 
-# %% ../../nbs/18a_audacity.ipynb #2d618f65
+# %% ../../nbs/18a_audacity.ipynb #a942e940
 def _describe(effect, sr, name, multichannel, knobs, fields):
     "Checked metadata of an effect."
-    if not sr: raise ValueError("expected a sample rate, got none; pass sr=44100, or whatever the recordings have")
     if knobs: fields = {'knobs':knobs, **fields}
     if isinstance(effect, WaveformToLabels): return make_metadata(sr, name, None, multichannel, effect_type=EFFECT_TYPES[1], **fields)
     with torch.no_grad(): y = effect(torch.zeros(1+multichannel, 4096))
@@ -485,14 +486,15 @@ def _write_checked(folder, effect, how, meta, notes, inputs, wanted, tol):
     return loaded,_same(loaded, inputs, wanted, tol)
 
 def _speed(effect, sr, n=2**18):
-    "Seconds of sound per second of computing, on one mono block."
+    "Seconds of sound per second of computing, on one mono block and one thread."
     x = noise(n, seed=0)
     effect(x)
     start = time.perf_counter()
     effect(x)
     return n/sr/(time.perf_counter()-start)
 
-# %% ../../nbs/18a_audacity.ipynb #6b78454e
+# %% ../../nbs/18a_audacity.ipynb #0fa7de01
+@one_thread()
 def export_audacity(
     obj, # Trained `Learner`, `nn.Module`, or a `WaveformToWaveform` of your own
     path, # Folder, made if need be; what else is in it stays
@@ -509,16 +511,19 @@ def export_audacity(
     if how not in ('auto', 'trace', 'script'): raise ValueError(f"expected how among 'auto', 'trace', 'script', got {how!r}")
     model,fields = model_of(obj),dict(metadata or {})
     if 'multichannel' in fields: multichannel = fields.pop('multichannel')
-    sr = fields.pop('sample_rate', None) if sr is None else sr
+    if sr is not None and fields.get('sample_rate', sr)!=sr:
+        raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; leave one out")
+    sr = next((v for v in (sr, fields.pop('sample_rate', None), rate_of(obj)) if v is not None), None)
+    if sr is None: raise ValueError("expected a sample rate, got none; pass sr=44100, or whatever the recordings have")
     knobs = _as_knobs(knobs, model, getattr(getattr(obj, 'dls', None), 'knob_names', None))
     effect,eager = [_wrap(frozen_copy(model, plain=p), knobs, lookahead) for p in (True, False)]
     if multichannel is None: multichannel = getattr(effect, 'n_in', 1)==2
     _check_width(effect, multichannel)
-    meta = _describe(effect, rate_of(obj) if sr is None else sr, Path(path).absolute().name, multichannel, knobs, fields)
+    meta = _describe(effect, sr, Path(path).absolute().name, multichannel, knobs, fields)
     rf,notes = _reach(model, effect),_notes(model, knobs)
     inputs = check_inputs(multichannel, rf, n_random)
-    with torch.no_grad(): wanted = [eager(x) for x in inputs]
     with whole_folder(path) as tmp:
+        with torch.no_grad(): wanted = [eager(x) for x in inputs]
         loaded,worst,how = _first_that_holds(tmp, effect, how, meta, notes, inputs, wanted, tol)
         speed,size = _speed(loaded, meta['sample_rate']),(tmp/'model.pt').stat().st_size
     return ExportReport('audacity', Path(path), worst, [x.shape[-1] for x in inputs], speed, size, rf,
