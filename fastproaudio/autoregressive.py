@@ -6,7 +6,7 @@
 __all__ = ['CarryState', 'ScoreNext', 'ActivationReg', 'nll_bits', 'BitsPerSample', 'Perplexity', 'next_baselines',
            'NextBaselines', 'AutoregressiveLearner', 'autoregressive_learner']
 
-# %% ../nbs/31a_autoregressive.ipynb #e75ff03a
+# %% ../nbs/31a_autoregressive.ipynb #8390fec1
 from fastai.basics import *
 from fastai.callback.core import *
 from fastai.callback.progress import *
@@ -16,7 +16,7 @@ from fastai.torch_core import rank_distrib
 from .callbacks import *
 from .core import *
 from .data import *
-from .io import read_audio
+from .generate import generate, generate_blocks
 from .learner import AudioLearner
 from .likelihood import gaussian_nll, head_loss, mol_nll, token_nll
 from .losses import match_fraction
@@ -154,7 +154,7 @@ class NextBaselines(Callback):
         self.scores = next_baselines(self.dls, mu.n_ch if mu else 1)
         print('validation bits per sample to beat: '+', '.join(f"{k} {v:.3f}" for k,v in self.scores.items()))
 
-# %% ../nbs/31a_autoregressive.ipynb #87b0fd26
+# %% ../nbs/31a_autoregressive.ipynb #7de0a470
 class AutoregressiveLearner(AudioLearner):
     "A `Learner` whose model predicts the next sample, and can go on by itself."
     @property
@@ -216,6 +216,48 @@ class AutoregressiveLearner(AudioLearner):
             last = out.narrow(axis, out.shape[axis]-1, 1)
         if n==0: raise ValueError("expected at least 2 samples to score, got 1; pass a longer recording")
         return total/n
+
+    @delegates(generate, but=['model', 'n', 'prompt'])
+    def generate(self,
+        n:int, # Samples to make
+        prompt=None, # Waveform, tokens, or a path; None: silence
+        **kwargs
+    ) -> AudioTensor: # `(channels, n)`, or `(batch, channels, n)` if `batch` is above 1
+        "Let the model go on after `prompt`; what it makes does not include the prompt."
+        x = self._by_channel(generate(_plain(self.model), n*self._n_ch, prompt=self._prompt(prompt), **kwargs))
+        return x[0] if len(x)==1 else x
+
+    @delegates(generate_blocks, but=['model', 'n', 'prompt'])
+    def generate_blocks(self,
+        n:int=None, # Samples to make, None: without end
+        prompt=None, # Waveform, tokens, or a path; None: silence
+        block:int=4096, # Samples at a time
+        **kwargs
+    ): # Yields `(batch, channels, <=block)`
+        "The same block by block, in flat memory however long it runs."
+        n = None if n is None else n*self._n_ch
+        for x in generate_blocks(_plain(self.model), n, prompt=self._prompt(prompt), block=block*self._n_ch, **kwargs):
+            yield self._by_channel(x)
+
+    @property
+    def _n_ch(self): return self._mu.n_ch if self._mu else 1
+
+    def _by_channel(self, x):
+        "What was generated, with channels that took turns side by side."
+        x = cast(x, Tensor).detach().cpu()
+        if self._n_ch>1: x = x[:, 0].unflatten(-1, (-1, self._n_ch)).transpose(-1, -2)
+        return AudioTensor(x.contiguous(), sr=self.dls.sr)
+
+    def _prompt(self, prompt):
+        "A prompt as the sampler takes it: files read, rate checked, channels in turns."
+        if prompt is None: return torch.full((self._n_ch,), self._mu.silence) if self._n_ch>1 else None
+        if isinstance(prompt, (str, Path)): prompt = AudioTensor.create(prompt)
+        rate = getattr(prompt, 'sr', None)
+        if rate and rate!=self.dls.sr:
+            raise ValueError(f"prompt: expected {self.dls.sr} Hz, which the model was trained at, got {rate} Hz; convert it with `resample_audio`")
+        x = cast(prompt, Tensor) if isinstance(prompt, Tensor) else tensor(prompt)
+        if not self._mu or not x.is_floating_point(): return x
+        return cast(self._mu(AudioTensor(x if x.ndim>1 else x[None])), Tensor)
 
 # %% ../nbs/31a_autoregressive.ipynb #3bc869e4
 def _check_fit(dls, model):
