@@ -238,9 +238,10 @@ def set_nam_weights(
     model.set_nam_tensors([p.reshape(s) for p,s in zip(w.split([s.numel() for s in shapes]), shapes)])
     return model
 
-# %% ../../nbs/14a_nam_models.ipynb #3fb516a4
+# %% ../../nbs/14a_nam_models.ipynb #b2918063
 class NAMLSTM(nn.Module):
     "The LSTM of the Neural Amp Modeler: one channel in, one out, no skip around it."
+    recurrent = True
     def __init__(self,
         hidden:int=24, # Width
         n_layers:int=1, # Layers
