@@ -128,7 +128,7 @@ class ExportReport:
         return '\n'.join(lines+[f"  {n}" for n in self.notes])
 
 # %% ../../nbs/18_export.ipynb #7e867c1b
-TARGETS = dict(audacity='fastproaudio.export.audacity')
+TARGETS = dict(audacity='fastproaudio.export.audacity', nam='fastproaudio.export.nam')
 
 def _part(verb, name):
     "The function `verb_name` of a target's module."
