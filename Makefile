@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+
+.PHONY: demo test notebooks bench readme clean
+.DEFAULT_GOAL := demo
+
+# The environment, from pinned versions; made once, and again when what it is made from changes.
+$(VENV)/.ready: constraints.txt settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+	touch $@
+
+# Learn the bundled guitar amp: sound, picture, report and exports are left in demo_out/.
+demo: $(VENV)/.ready
+	$(PY) -m fastproaudio.demo -o demo_out
+
+# Notebooks and modules in sync, every notebook cell, every test.
+test: $(VENV)/.ready
+	$(PY) -m pytest tests
+
+# After editing a notebook: export it, clean it, and check that everything is in sync.
+notebooks: $(VENV)/.ready
+	$(BIN)/nbdev-export
+	$(BIN)/nbdev-clean
+	$(PY) tools/readme.py
+	$(PY) -m pytest tests/test_notebooks.py -k "in_sync or readme"
+
+# Tables beside the peers; minutes each, see benchmarks/README.md.
+bench: $(VENV)/.ready
+	for b in benchmarks/*.py; do $(PY) $$b || exit 1; done
+
+readme: $(VENV)/.ready
+	$(PY) tools/readme.py
+
+clean:
+	rm -rf $(VENV) demo_out build *.egg-info
