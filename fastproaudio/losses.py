@@ -277,7 +277,8 @@ class STFTLoss(WaveLoss):
         if torch.is_grad_enabled() and targ.requires_grad:
             raise ValueError("expected a target without gradient; pass targ.detach()")
         x,y = _centre(pred, self.n_fft),_centre(targ, self.n_fft)
-        return _STFTDistance.apply(x, y, self.n_fft, self.hop_length, self.win_length, self.weights, self.floor_db, self.eps)
+        return _STFTDistance.apply(x, y, self.n_fft, self.hop_length, self.win_length, self.weights, self.floor_db,
+                                   self.eps)
 
 # %% ../nbs/16_losses.ipynb #a389696f
 class MultiResSTFTLoss(WaveLoss):
@@ -411,7 +412,8 @@ def match_fraction(
 ) -> Tensor: # Scalar, 0..1
     "Fraction of steps whose likeliest token is the target's."
     if pred.shape[:-1]!=targ.shape:
-        raise ValueError(f"expected logits (batch, samples, n_tokens) for tokens {list(targ.shape)}, got {list(pred.shape)}")
+        raise ValueError(f"expected logits (batch, samples, n_tokens) for tokens {list(targ.shape)}, "
+                         f"got {list(pred.shape)}")
     return (pred.argmax(-1)==targ).float().mean()
 
 # %% ../nbs/16_losses.ipynb #e4534d8a
@@ -488,8 +490,13 @@ class SumLoss(nn.Module):
         self.last = {n:p.detach() for n,p in zip(self.names, parts)}
         return sum(w*p for w,p in zip(self.weights, parts))
 
-def _loss_name(l): return f"{_loss_name(l.loss)}_pre" if isinstance(l, PreEmphasis) else type(l).__name__.removesuffix('Loss').lower()
-def _unique(names): return [n if names.count(n)==1 else f'{n}{names[:i].count(n)+1}' for i,n in enumerate(names)]
+def _loss_name(l):
+    if isinstance(l, PreEmphasis): return f"{_loss_name(l.loss)}_pre"
+    return type(l).__name__.removesuffix('Loss').lower()
+
+def _unique(names):
+    "Number the names that occur more than once."
+    return [n if names.count(n)==1 else f'{n}{names[:i].count(n)+1}' for i,n in enumerate(names)]
 
 # %% ../nbs/16_losses.ipynb #08f30404
 def _match_channels(x, n_ch):
@@ -505,7 +512,8 @@ def baselines(
     n_taps:int=2048, # Length of the linear filter, samples
 ) -> dict: # ESR of `zero`, `identity`, `gain` and `filter`
     "Error-to-signal ratios over the whole recording of the predictors that need no network."
-    if x.shape[-1]!=y.shape[-1]: raise ValueError(f"expected a pair of one length, got {x.shape[-1]} and {y.shape[-1]} samples")
+    if x.shape[-1]!=y.shape[-1]:
+        raise ValueError(f"expected a pair of one length, got {x.shape[-1]} and {y.shape[-1]} samples")
     fx,fy = (x, y) if fit is None else fit
     x,fx = _match_channels(x, y.shape[-2]),_match_channels(fx, fy.shape[-2])
     h = best_fir(fx, fy, min(n_taps, fx.shape[-1]))

@@ -48,7 +48,7 @@ def _check_same_length(x, y):
 
 # %% ../../nbs/18a_audacity.ipynb #051644f6
 class WaveformToLabels(nn.Module):
-    "A listener: define `do_forward_pass(x)` from `(channels, samples)` to `(class indices (n,), start and end (n, 2) in seconds)`."
+    "A listener: define `do_forward_pass(x)`, which gives class indices `(n,)` and their start and end `(n, 2)` in seconds."
     def __init__(self,
         model:Optional[nn.Module]=None, # Kept as `self.model`, switched to evaluation mode
     ):
@@ -98,9 +98,10 @@ class Effect(WaveformToWaveform):
     def do_forward_pass(self, x:Tensor) -> Tensor:
         n = x.shape[1]
         x = x.unsqueeze(1) if self.n_in==1 else x.expand(self.n_in, -1).unsqueeze(0)
-        if self.before>0: x = torch.cat([x.new_zeros(x.shape[0], x.shape[1], self.before), x], -1)
-        if self.after>0: x = torch.cat([x, x.new_zeros(x.shape[0], x.shape[1], self.after)], -1)
-        if self.multiple>1: x = torch.cat([x, x.new_zeros(x.shape[0], x.shape[1], (-x.shape[2])%self.multiple)], -1)
+        b,c = x.shape[0],x.shape[1]
+        if self.before>0: x = torch.cat([x.new_zeros(b, c, self.before), x], -1)
+        if self.after>0: x = torch.cat([x, x.new_zeros(b, c, self.after)], -1)
+        if self.multiple>1: x = torch.cat([x, x.new_zeros(b, c, (-x.shape[2])%self.multiple)], -1)
         if self.has_knobs: y = self.model(x, self.knobs.expand(x.shape[0], -1))
         else: y = self.model(x)
         y = y[:, :, :n]
@@ -130,17 +131,21 @@ def fit_model(
     n_in = n_in or getattr(model, 'n_in', None) or _first_width(model)
     probe = torch.zeros(1, n_in, 2**16)
     try: y = model(probe) if knobs is None else model(probe, knobs.reshape(1, -1).float())
-    except Exception as e: raise ValueError(f"{type(model).__name__}: expected a model of {list(probe.shape)}, but it raised: {e}") from e
+    except Exception as e:
+        raise ValueError(f"{type(model).__name__}: expected a model of {list(probe.shape)}, but it raised: {e}") from e
     if not isinstance(y, Tensor) or y.ndim!=3 or y.shape[0]!=1:
-        raise ValueError(f"{type(model).__name__}: expected (batch, channels, samples) for {list(probe.shape)}, got {_shape(y)}")
+        raise ValueError(f"{type(model).__name__}: expected (batch, channels, samples) for {list(probe.shape)}, "
+                         f"got {_shape(y)}")
     eaten = probe.shape[2]-y.shape[2]
-    if not 0<=lookahead<=max(0, eaten): raise ValueError(f"expected a lookahead of 0..{eaten} samples that the model eats, got {lookahead}")
+    if not 0<=lookahead<=max(0, eaten):
+        raise ValueError(f"expected a lookahead of 0..{eaten} samples that the model eats, got {lookahead}")
     fault = f"got {y.shape[2]} samples for {probe.shape[2]}"
     for multiple in (2**i for i in range(13) if eaten>=0):
         res = Effect(model, n_in, y.shape[1], knobs, max(0, eaten-lookahead), lookahead, multiple)
         fault = next(filter(None, (_fault_at(res, n) for n in (1, 2, 3, 5, 100, 1001, 4097))), None)
         if fault is None: return res
-    raise ValueError(f"{type(model).__name__}: expected a model that keeps its length, {fault}; pad inside the model, with torch.cat")
+    raise ValueError(f"{type(model).__name__}: expected a model that keeps its length, {fault}; "
+                     "pad inside the model, with torch.cat")
 
 def _shape(y): return list(y.shape) if isinstance(y, Tensor) else type(y).__name__
 
@@ -150,15 +155,22 @@ EFFECT_TYPES = ('waveform-to-waveform', 'waveform-to-labels')
 
 def _is_texts(v): return isinstance(v, (list, tuple)) and all(isinstance(o, str) for o in v)
 
-def _text(most): return lambda v: None if isinstance(v, str) and len(v)<=most else (
-    f"text of at most {most} characters, got {len(v)}" if isinstance(v, str) else f"text, got {v!r}")
+def _text(most):
+    "Check a text of at most `most` characters."
+    def check(v):
+        if not isinstance(v, str): return f"text, got {v!r}"
+        return None if len(v)<=most else f"text of at most {most} characters, got {len(v)}"
+    return check
+
+def _one_of(*choices): return lambda v: None if v in choices else f"{' or '.join(map(str, choices))}, got {v!r}"
 
 def _rate(v):
     if type(v) is not int: return f"a whole number of Hz, got {v!r}; write int(sr)"
     return None if 0<v<=384000 else f"1..384000 Hz, got {v}"
 
 def _domains(v):
-    if not _is_texts(v) or len(v)>4 or any(o not in DOMAINS for o in v): return f"a list of at most 4 of {', '.join(DOMAINS)}, got {v!r}"
+    if not _is_texts(v) or len(v)>4 or any(o not in DOMAINS for o in v):
+        return f"a list of at most 4 of {', '.join(DOMAINS)}, got {v!r}"
 
 def _tags(v):
     if not _is_texts(v): return f"a list of texts, may be empty, got {v!r}"
@@ -169,9 +181,10 @@ def _tags(v):
 def _labels(v):
     if not _is_texts(v) or not len(v): return f"a list with a name for each track or class, got {v!r}"
 
-_FIELDS = dict(sample_rate=_rate, domain_tags=_domains, short_description=_text(60), long_description=_text(280), tags=_tags,
-    labels=_labels, effect_type=lambda v: None if v in EFFECT_TYPES else f"{' or '.join(EFFECT_TYPES)}, got {v!r}",
-    multichannel=lambda v: None if isinstance(v, bool) else f"true or false, got {v!r}")
+def _yes_no(v): return None if isinstance(v, bool) else f"true or false, got {v!r}"
+
+_FIELDS = dict(sample_rate=_rate, domain_tags=_domains, short_description=_text(60), long_description=_text(280),
+               tags=_tags, labels=_labels, effect_type=_one_of(*EFFECT_TYPES), multichannel=_yes_no)
 
 # %% ../../nbs/18a_audacity.ipynb #2c43f6a4
 def validate_metadata(
@@ -195,8 +208,10 @@ def make_metadata(
     multichannel:bool=False, # Does the effect take stereo?
     **fields, # Any field of the schema, instead of the default
 ) -> dict: # Checked metadata
-    "Metadata with defaults for all that was not said; `ValueError` with the faults."
-    labels = ['processed'] if n_tracks==1 else ['left', 'right'] if n_tracks==2 and multichannel else [f'track {i+1}' for i in range(n_tracks or 0)]
+    "Metadata with defaults for all that was not said; `ValueError` lists the faults."
+    labels = [f'track {i+1}' for i in range(n_tracks or 0)]
+    if n_tracks==1: labels = ['processed']
+    if n_tracks==2 and multichannel: labels = ['left', 'right']
     sr = int(sr) if isinstance(sr, float) and sr==int(sr) else sr
     meta = dict(sample_rate=sr, domain_tags=['music'], short_description=f'{name}: an audio effect'[:60],
         long_description=f'{name}: a neural audio effect trained with fastproaudio.'[:280], tags=[], labels=labels,
@@ -280,7 +295,8 @@ def _fault(space, op, n):
     "What libtorch 1.9 has against one call, or None."
     hint = f"; {_ADVICE[op]}" if op in _ADVICE else ''
     if space=='prim':
-        if op=='RaiseException' and n>1: return 'prim::RaiseException with a class: trace the model, or raise nothing in forward'
+        if op=='RaiseException' and n>1:
+            return 'prim::RaiseException with a class: trace the model, or raise nothing in forward'
         return None if op in _PRIM else f"prim::{op}: unknown"
     if space!='aten': return f"{space}::{op}: not an operator of torch itself"
     if op not in _KNOWN and op.rstrip('_') not in _KNOWN: return f"aten::{op}: unknown{hint}"
@@ -296,7 +312,8 @@ def check_archive(
     with zipfile.ZipFile(path) as z:
         for n in z.namelist():
             if n.endswith('/version') and int(z.read(n))>_MAX_VERSION:
-                faults.add(f"file format {int(z.read(n))}: the newest it reads is {_MAX_VERSION}; an operator that changed since is used (gelu?)")
+                faults.add(f"file format {int(z.read(n))}: it reads up to {_MAX_VERSION}; "
+                           "an operator that changed since is used (gelu?)")
             if n.endswith('.py'): faults |= {_fault(*c) for c in _calls(z.read(n).decode())}
     return sorted(faults-{None})
 
@@ -351,7 +368,8 @@ test_run.__test__ = False                                   # the name is audaci
 # %% ../../nbs/18a_audacity.ipynb #52c70320
 def _readme(meta, notes=()):
     "A model card; hosts look for the tag `audacity`."
-    rate = f"{meta['sample_rate']} Hz, {'mono or stereo' if meta['multichannel'] else 'mono (a host adds stereo up to mono, which is 6 dB louder)'}"
+    width = 'mono or stereo' if meta['multichannel'] else 'mono (a host adds stereo up, which is 6 dB louder)'
+    rate = f"{meta['sample_rate']} Hz, {width}"
     lines = ['---', 'tags:', '- audacity', '---', '', f"# {meta.get('name', 'Audio effect')}", '', meta['long_description'], '',
              f"- Sound: {rate}", f"- Tracks: {', '.join(meta['labels'])}", *[f"- {n}" for n in notes]]
     return '\n'.join(lines)+'\n'
@@ -441,7 +459,8 @@ def _as_knobs(knobs, model, names):
     if knobs is None: knobs = [.5]*n
     if not isinstance(knobs, dict):
         knobs = [float(v) for v in knobs]
-        knobs = dict(zip(names if names and len(names)==len(knobs) else [f'knob {i+1}' for i in range(len(knobs))], knobs))
+        if not names or len(names)!=len(knobs): names = [f'knob {i+1}' for i in range(len(knobs))]
+        knobs = dict(zip(names, knobs))
     if len(knobs)!=n: raise ValueError(f"expected {n} knobs for {type(model).__name__}, got {len(knobs)}")
     bad = {k:v for k,v in knobs.items() if not 0<=v<=1}
     if bad: raise ValueError(f"expected knobs in 0..1, got {bad}; scale them as in training")
@@ -455,7 +474,8 @@ def _wrap(model, knobs, lookahead):
 def _check_width(effect, multichannel):
     if not isinstance(effect, Effect): return
     if effect.n_in>2: raise ValueError(f"expected a model of 1 or 2 channels, got {effect.n_in}; hosts send mono or stereo")
-    if effect.n_in==2 and not multichannel: raise ValueError("expected multichannel=True for a model of 2 channels in, got False")
+    if effect.n_in==2 and not multichannel:
+        raise ValueError("expected multichannel=True for a model of 2 channels in, got False")
     if effect.n_in==1 and effect.n_out>1 and multichannel:
         raise ValueError(f"expected multichannel=False for a model with 1 channel in and {effect.n_out} out, got True")
 
@@ -463,7 +483,8 @@ def _check_width(effect, multichannel):
 def _describe(effect, sr, name, multichannel, knobs, fields):
     "Checked metadata of an effect."
     if knobs: fields = {'knobs':knobs, **fields}
-    if isinstance(effect, WaveformToLabels): return make_metadata(sr, name, None, multichannel, effect_type=EFFECT_TYPES[1], **fields)
+    if isinstance(effect, WaveformToLabels):
+        return make_metadata(sr, name, None, multichannel, **{'effect_type':EFFECT_TYPES[1], **fields})
     with torch.no_grad(): y = effect(torch.zeros(1+multichannel, 4096))
     return make_metadata(sr, name, y.shape[0], multichannel, **fields)
 

@@ -47,7 +47,8 @@ def _plain_weights(model):
     for m in model.modules():
         if parametrize.is_parametrized(m):
             cls = type(m)
-            m.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))    # torch changes the class, which the original shares
+            # torch takes the property off the class, and deepcopy lets copy and original share that class
+            m.__class__ = type(cls.__name__, cls.__bases__, dict(vars(cls)))
             for name in list(m.parametrizations): parametrize.remove_parametrizations(m, name)
         for k,hook in list(m._forward_pre_hooks.items()):                       # weight_norm and spectral_norm, the old way
             if hasattr(hook, 'remove') and hasattr(hook, 'name'):
@@ -65,10 +66,10 @@ def frozen_copy(
     model:nn.Module, # Left as it is
     plain:bool=True, # Replace parametrisations by the weights they compute
 ) -> nn.Module: # Same outputs as `model.eval()`, on the CPU
-    "A copy of `model` for export: evaluation mode, float32, plain weights, no gradients; `ValueError` if a weight is not finite."
+    "A copy of `model` for export: evaluation mode, float32, no gradients; `ValueError` if a weight is not finite."
     _check_finite(model)
     res = _deepcopy(model).cpu().float().eval()
-    for p in res.parameters(): p.requires_grad_(p.is_floating_point())         # else a removed parametrisation leaves no parameter
+    for p in res.parameters(): p.requires_grad_(p.is_floating_point())      # else removing leaves no parameter
     if plain:
         with torch.enable_grad(): _plain_weights(res)
     return res.requires_grad_(False)
@@ -89,7 +90,8 @@ def whole_folder(
 ):
     "Gives a temporary sibling to fill; it becomes `path` when the block succeeds and disappears when it fails."
     path = Path(path).expanduser().absolute()
-    if path.exists() and not path.is_dir(): raise ValueError(f"{path}: expected a folder or nothing there, got a file; choose another name")
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: expected a folder or nothing there, got a file; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix='.export-', dir=path.parent))
     try:
@@ -121,10 +123,11 @@ class ExportReport:
 
     def __str__(self):
         rf = 'unknown' if self.receptive_field is None else f"{self.receptive_field} samples"
+        speed = f"{self.times_real_time:.1f} times real time, {self.size/1024:.0f} KiB"
         lines = [f"{self.target}: {self.path}",
                  f"  differs from eager by at most {self.max_diff:.1e} over {len(self.lengths)} inputs of "
                  f"{min(self.lengths)}..{max(self.lengths)} samples",
-                 f"  {self.times_real_time:.1f} times real time, {self.size/1024:.0f} KiB, receptive field {rf}, latency {self.latency}"]
+                 f"  {speed}, receptive field {rf}, latency {self.latency}"]
         return '\n'.join(lines+[f"  {n}" for n in self.notes])
 
 # %% ../../nbs/18_export.ipynb #7e867c1b
@@ -132,7 +135,8 @@ TARGETS = dict(audacity='fastproaudio.export.audacity', nam='fastproaudio.export
 
 def _part(verb, name):
     "The function `verb_name` of a target's module."
-    if name not in TARGETS: raise ValueError(f"expected a target among {', '.join(map(repr, sorted(TARGETS)))}, got {name!r}")
+    if name not in TARGETS:
+        raise ValueError(f"expected a target among {', '.join(map(repr, sorted(TARGETS)))}, got {name!r}")
     return getattr(importlib.import_module(TARGETS[name]), f'{verb}_{name}')
 
 def export(
