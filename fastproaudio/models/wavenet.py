@@ -135,7 +135,7 @@ class WaveNet(AudioModel):
             out.append(self.answer(found))
         return torch.cat(out, -1), state
 
-# %% ../../nbs/11_wavenet.ipynb #4679c30c
+# %% ../../nbs/11_wavenet.ipynb #a3b0bca9
 class SampleLayer(nn.Module):
     "Gated dilated convolution; what it found goes to the next layer and to the output (van den Oord et al. 2016, eq. 2 and 3)."
     def __init__(self,
@@ -153,21 +153,23 @@ class SampleLayer(nn.Module):
         self.knobs = Conv(n_knobs, 2*gate, 1, bias=False) if n_knobs>0 else None
         self.local = Conv(n_local, 2*gate, 1, bias=False) if n_local>0 else None
         self.gate = Gate()
-        self.out = Conv(gate, n_ch+skip, 1)                                        # residual and skip in one product
+        self.out = Conv(gate, n_ch+skip, 1)                                        # residual first, then skip
         self.context = self.conv.context
 
     def forward(self,
         x:Tensor, # `(batch, n_ch, 1, n)`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs, 1, 1)`
         local:Optional[Tensor]=None, # `(batch, n_local, 1, >= n-context)`; its end lines up with that of `x`
-    ) -> Tuple[Tensor, Tensor]: # For the next layer `(batch, n_ch, 1, n-context)`, for the output `(batch, skip, 1, n-context)`
+    ) -> Tuple[Tensor, Tensor]: # For the next layer `(batch, n_ch, 1, n-context)`, what it found `(batch, gate, 1, n-context)`
         z = self.conv(x)
         if self.knobs is not None and knobs is not None: z = z + self.knobs(knobs)
         if self.local is not None and local is not None: z = z + self.local(local[..., local.shape[3]-z.shape[3]:])
-        y = self.out(self.gate(z))
-        return x[..., self.context:] + y[:, :self.n_ch], y[:, self.n_ch:]
+        h = self.gate(z)
+        w,b = self.out.weight[:self.n_ch],self.out.bias
+        assert b is not None
+        return x[..., self.context:] + F.conv2d(h, w.unsqueeze(2), b[:self.n_ch]), h
 
-# %% ../../nbs/11_wavenet.ipynb #24457d8e
+# %% ../../nbs/11_wavenet.ipynb #c71040d7
 INPUTS = ('onehot', 'embedding', 'wave')
 
 class SampleWaveNet(AudioModel):
@@ -300,18 +302,23 @@ class SampleWaveNet(AudioModel):
         if knobs is not None: knobs = knobs.to(self.levels.dtype)[:, :, None, None]
         if local is not None: local = to_inner(self.spread(local, x.shape[-1]))
         y = self.enter(x)
-        total:Optional[Tensor] = None
+        found:List[Tensor] = []
         for layer in self.layers:
-            y,s = layer(y, knobs, local)
-            s = s[..., s.shape[3]-n:]
-            total = s if total is None else total+s
-        return self.answer(total)
+            y,h = layer(y, knobs, local)
+            found.append(h[..., h.shape[3]-n:])
+        return self.answer(found)
 
     def answer(self,
-        total:Optional[Tensor], # Sum of the skips `(batch, skip, 1, n)`
+        found:List[Tensor], # What each layer found, `(batch, gate, 1, n)`
     ) -> Tensor: # Logits `(batch, n, n_tokens)`, or `(batch, n_out, n)`
-        "The output from what all layers found."
-        assert total is not None
+        "The output from what all layers found; their skips are one product."
+        ws,bs = [],[]
+        for layer in self.layers:
+            b = layer.out.bias
+            assert b is not None
+            ws.append(layer.out.weight[layer.n_ch:])
+            bs.append(b[layer.n_ch:])
+        total = F.conv2d(torch.cat(found, 1), torch.cat(ws, 1).unsqueeze(2), torch.stack(bs).sum(0))
         y = self.post2(F.relu(self.post1(F.relu(total))))
         return y.squeeze(2).transpose(1, 2) if self.n_tokens>0 else to_outer(y)
 
@@ -350,13 +357,13 @@ class SampleWaveNet(AudioModel):
             y = self.enter(x[..., start:start+slack()])
             part:Optional[Tensor] = None
             if local is not None: part = to_inner(local[..., start:start+slack()])
-            total:Optional[Tensor] = None
+            found:List[Tensor] = []
             i = 0
             for layer in self.layers:
                 i += 1
-                y,s = layer(push(state, i, y), knobs, part)
-                total = s if total is None else total+s
-            out.append(self.answer(total))
+                y,h = layer(push(state, i, y), knobs, part)
+                found.append(h)
+            out.append(self.answer(found))
         return torch.cat(out, 1 if self.n_tokens>0 else 2), state
 
 # %% ../../nbs/11_wavenet.ipynb #b579cd50
@@ -457,7 +464,7 @@ class Block(AudioModel):
             out.append(to_outer(y))
         return torch.cat(out, -1), state
 
-# %% ../../nbs/11_wavenet.ipynb #524f7345
+# %% ../../nbs/11_wavenet.ipynb #dab1367e
 class OneConv(LpConv):
     "Convolution of kernel 1 with bias: a matrix product at every sample."
     def __init__(self, in_channels:int, out_channels:int): super().__init__(in_channels, out_channels, 1, bias=True)
@@ -484,8 +491,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.layer = SampleLayer(residual_channels, gate_channels, skip_channels, kernel_size, dilation)
     def forward(self, x:Tensor) -> Tuple[Tensor, Tensor]:
-        a,b = self.layer(to_inner(F.pad(x, (self.layer.context, 0))))
-        return to_outer(a), to_outer(b)
+        a,h = self.layer(to_inner(F.pad(x, (self.layer.context, 0))))
+        skip = F.conv2d(h, self.layer.out.weight[self.layer.n_ch:].unsqueeze(2), self.layer.out.bias[self.layer.n_ch:])
+        return to_outer(a), to_outer(skip)
 
 # %% ../../nbs/11_wavenet.ipynb #98e6a58a
 class WavenetLike(SampleWaveNet):
