@@ -12,9 +12,9 @@ from fastai.basics import *
 from .dsp import check_samples
 from .io import audio_info,read_audio,write_audio
 
-# %% ../nbs/20_core.ipynb #384a8526
+# %% ../nbs/20_core.ipynb #a6f8af86
 class AudioTensor(TensorBase):
-    "A waveform `(channels, samples)` or `(batch, channels, samples)` that knows its sample rate, for display."
+    "A waveform `(channels, samples)`, alone or in a batch, that knows its sample rate, for display."
     sr = None
     def __new__(cls, x, sr=None, **kwargs): return super().__new__(cls, x, sr=sr, **kwargs)
 
@@ -54,13 +54,13 @@ class AudioTensor(TensorBase):
         "Draw the waveform on `ctx`."
         return plot_waveform(self, ax=ctx, **kwargs)
 
-# %% ../nbs/20_core.ipynb #6553cd69
+# %% ../nbs/20_core.ipynb #3948810c
 class AudioTokens(AudioTensor):
     "Quantised samples `(samples,)` or `(batch, samples)`, int64."
     nchannels = property(lambda self: 1)
 
 class AudioSpectrogram(AudioTensor):
-    "A spectrogram `(channels, bins, frames)` or `(batch, channels, bins, frames)`; `hop_length` samples from frame to frame."
+    "A spectrogram `(channels, bins, frames)`, alone or in a batch; `hop_length` samples from frame to frame."
     hop_length = None
     nchannels = property(lambda self: self.shape[-3] if self.ndim>2 else 1)
     nsamples = property(lambda self: self.shape[-1]*(self.hop_length or 1))
@@ -69,12 +69,13 @@ class AudioSpectrogram(AudioTensor):
         "Draw the first channel on `ctx`."
         x,ax = cast(self, Tensor).detach().cpu().float(),ctx or plt.subplots(figsize=(8, 2.5))[1]
         seconds = self.duration if self.sr and self.hop_length else None
-        ax.imshow((x[0] if x.ndim>2 else x).numpy(), origin='lower', aspect='auto', extent=seconds and (0, seconds, 0, x.shape[-2]),
+        extent = (0, seconds, 0, x.shape[-2]) if seconds else None
+        ax.imshow((x[0] if x.ndim>2 else x).numpy(), origin='lower', aspect='auto', extent=extent,
                   **{'cmap':'magma', **kwargs})
         ax.set(xlabel='seconds' if seconds else 'frames', ylabel='bins', title=title)
         return ax
 
-# %% ../nbs/20_core.ipynb #3b27379d
+# %% ../nbs/20_core.ipynb #c0062597
 def _as_wave(
     waveform, # Tensor or array `(samples,)` or `(channels, samples)`, any device, type or gradient
 ) -> Tensor: # `(channels, samples)` float32 on the CPU
@@ -82,7 +83,9 @@ def _as_wave(
     x = waveform.detach().cpu() if isinstance(waveform, Tensor) else tensor(waveform)
     x = cast(x, Tensor)
     x = x[None] if x.ndim==1 else x
-    if x.ndim!=2: raise ValueError(f"expected (channels, samples), got {tuple(x.shape)}; pick one item of the batch with x[0]")
+    if x.ndim!=2:
+        raise ValueError(f"expected (channels, samples), got {tuple(x.shape)}; pick one item of the batch "
+                         "with x[0]")
     return x.float()
 
 def _sr_of(
@@ -91,10 +94,11 @@ def _sr_of(
 ) -> int: # Sample rate, Hz
     "The rate given, or the one the waveform carries."
     sr = ifnone(sr, getattr(waveform, 'sr', None))
-    if not sr: raise ValueError(f"expected a sample rate, got {sr}; pass sr=44100 or an AudioTensor that has one")
+    if not sr:
+        raise ValueError(f"expected a sample rate, got {sr}; pass sr=44100 or an AudioTensor that has one")
     return int(sr)
 
-# %% ../nbs/20_core.ipynb #fe2c97e0
+# %% ../nbs/20_core.ipynb #13e10ea2
 def show_info(
     waveform, # `(samples,)` or `(channels, samples)`
     sr:int=None, # Sample rate, Hz; None: the one it carries
@@ -103,7 +107,8 @@ def show_info(
     "Print shape, type, length and level of a waveform."
     x,sr = _as_wave(waveform),_sr_of(waveform, sr)
     d = dict(shape=tuple(x.shape), dtype=getattr(waveform, 'dtype', x.dtype), sr=sr, duration=x.shape[-1]/sr)
-    if x.numel(): d.update(max=x.max().item(), min=x.min().item(), mean=x.mean().item(), std=x.std(unbiased=False).item())
+    if x.numel():
+        d.update({k:getattr(x, k)().item() for k in ('max', 'min', 'mean')}, std=x.std(unbiased=False).item())
     if src: print(f"{'-'*10}\nSource: {src}\n{'-'*10}")
     for k,v in d.items(): print(f"{k:>8}: {f'{v:.6g}' if isinstance(v, float) else v}")
     return d
@@ -148,12 +153,14 @@ def plot_waveform(
     ax.set_xlabel('seconds')
     return ax
 
-# %% ../nbs/20_core.ipynb #3dd46014
+# %% ../nbs/20_core.ipynb #259b93a5
 def _mel_bank(sr, n_fft, n_mels):
-    "Triangles `(n_mels, n_fft//2+1)`, equally spaced on the mel scale of O'Shaughnessy (1987), `2595*log10(1+f/700)`."
+    "Triangles `(n_mels, n_fft//2+1)`, equally spaced on the mel scale of O'Shaughnessy (1987), "
+    "`2595*log10(1+f/700)`."
     mel = torch.linspace(0, 2595*math.log10(1+sr/2/700), n_mels+2)
     edge,f = 700*(10**(mel/2595)-1),torch.linspace(0, sr/2, n_fft//2+1)
-    up,down = [(f[None]-edge[i:i+n_mels,None])*s/(edge[1:]-edge[:-1])[j:j+n_mels,None] for i,j,s in ((0,0,1), (2,1,-1))]
+    width = edge.diff()[:,None]
+    up,down = (f-edge[:-2,None])/width[:-1],(edge[2:,None]-f)/width[1:]
     return torch.minimum(up, down).clamp(min=0)
 
 def plot_melspec(
@@ -175,9 +182,11 @@ def plot_melspec(
     S = torch.stft(x, n_fft, max(n_fft//4, len(x)//1500), window=w, return_complex=True).abs()*2/w.sum()
     power = _mel_bank(sr, n_fft, n_mels)@S.pow(2)/1.5 # a tone falls on three bins of a Hann window: 1/4+1+1/4
     db = 10*torch.log10((power/ref**2).clamp(min=1e-18))
-    im = ax.imshow(db.numpy(), origin='lower', aspect='auto', vmin=vmin, vmax=vmax, cmap='magma', extent=(0, len(x)/sr, 0, n_mels))
-    hz = torch.tensor([h for h in (100, 500, 1000, 2000, 5000, 10000, 20000) if h<sr/2])
-    ax.set_yticks((n_mels*torch.log10(1+hz/700)/math.log10(1+sr/2/700)).tolist(), [f'{h/1000:g}k' if h>=1000 else h for h in hz.tolist()])
+    im = ax.imshow(db.numpy(), origin='lower', aspect='auto', vmin=vmin, vmax=vmax, cmap='magma',
+                   extent=(0, len(x)/sr, 0, n_mels))
+    hz = [h for h in (100, 500, 1000, 2000, 5000, 10000, 20000) if h<sr/2]
+    ax.set_yticks([n_mels*math.log(1+h/700)/math.log(1+sr/2/700) for h in hz],
+                  [f'{h/1000:g}k' if h>=1000 else h for h in hz])
     ax.set(xlabel='seconds', ylabel='Hz')
     if title: ax.set_title(title, fontsize=9)
     ax.figure.colorbar(im, ax=ax, label='dB', pad=.01)
@@ -228,7 +237,7 @@ def show_audio(
     _,axs = plt.subplots(len(todo), 1, figsize=(8, 2.2*len(todo)), squeeze=False, layout='constrained')
     return [known[p](o, sr, ax=ax) for (p,o),ax in zip(todo, axs.flat)]
 
-# %% ../nbs/20_core.ipynb #0768e71b
+# %% ../nbs/20_core.ipynb #80ab1528
 _colors = dict(input='#9aa5b1', target='#2a6f97', prediction='#e07a1f', error='#c1272d')
 
 def _player_table(
@@ -242,8 +251,8 @@ def _player_table(
     from IPython.display import HTML,display
     cell = lambda o: ''.join(_player(c, sr)._repr_html_() for c in ([o] if len(o)<=2 else o[:, None]))
     head = ''.join(f'<th>{k}</th>' for k in ['', *rows[0]])
-    body = ''.join(f"<tr><td>{html.escape(str(t))}</td>{''.join(f'<td>{cell(_as_wave(o))}</td>' for o in r.values())}</tr>"
-                   for r,t in zip(rows, titles))
+    line = lambda r: ''.join(f'<td>{cell(_as_wave(o))}</td>' for o in r.values())
+    body = ''.join(f'<tr><td>{html.escape(str(t))}</td>{line(r)}</tr>' for r,t in zip(rows, titles))
     display(HTML(f'<table><tr>{head}</tr>{body}</table>'))
 
 def _draw_row(
@@ -277,18 +286,21 @@ def _draw_rows(
 ) -> list: # The axes
     "Draw the waveforms of each row over one another."
     if ctxs is None:
-        _,axs = plt.subplots(len(rows), 2, figsize=(11, 1.9*len(rows)+.4), squeeze=False, layout='constrained', width_ratios=(3, 1.3))
+        _,axs = plt.subplots(len(rows), 2, figsize=(11, 1.9*len(rows)+.4), squeeze=False, layout='constrained',
+                             width_ratios=(3, 1.3))
         ctxs = list(axs[:,0])
-        for r,s,ax in zip(rows, starts, axs[:,1]): _draw_row(r, sr, s, ax, xlim=_loudest(r.get('target', r['input']), sr, s))
+        for r,s,ax in zip(rows, starts, axs[:,1]):
+            _draw_row(r, sr, s, ax, xlim=_loudest(r.get('target', r['input']), sr, s))
         axs[-1,1].set_xlabel('seconds, a closer look')
     for r,title,s,ax in zip(rows, titles, starts, ctxs):
         _draw_row(r, sr, s, ax)
         ax.set_title(title, fontsize=9, loc='left')
-    if len(rows[0])>1: ctxs[0].legend(loc='lower right', bbox_to_anchor=(1, 1), fontsize=8, ncols=4, frameon=False)
+    if len(rows[0])>1:
+        ctxs[0].legend(loc='lower right', bbox_to_anchor=(1, 1), fontsize=8, ncols=4, frameon=False)
     ctxs[len(rows)-1].set_xlabel('seconds')
     return ctxs
 
-# %% ../nbs/20_core.ipynb #d985e1c5
+# %% ../nbs/20_core.ipynb #75a7d49f
 def _show_rows(rows, sr, titles, starts=None, ctxs=None, hear=True):
     "Draw rows of waveforms and show their players."
     starts = ifnone(starts, [0.]*len(rows))
@@ -316,33 +328,39 @@ def _show_samples(samples, max_n, titles, starts, ctxs, hear):
     return _show_rows(rows, _sr_of(rows[0]['input'], None), titles, starts, ctxs, hear)
 
 @dispatch
-def show_batch(x:AudioTensor, y:object, samples:object, ctxs=None, max_n=4, titles=None, starts=None, hear=True, **kwargs):
+def show_batch(x:AudioTensor, y:object, samples:object, ctxs=None, max_n=4, titles=None, starts=None,
+               hear=True, **kwargs):
     "Each sound, and its target over it or its label in the title, with players."
     return _show_samples(samples, max_n, titles, starts, ctxs, hear)
 
 @dispatch
-def show_batch(x:tuple, y:AudioTensor, samples:object, ctxs=None, max_n=4, titles=None, starts=None, hear=True, **kwargs):
+def show_batch(x:tuple, y:AudioTensor, samples:object, ctxs=None, max_n=4, titles=None, starts=None,
+               hear=True, **kwargs):
     "Input and target of an effect with knobs, the knobs in the title, with players."
     return _show_samples(samples, max_n, titles, starts, ctxs, hear)
 
 @dispatch
-def show_batch(x:AudioSpectrogram, y:object, samples:object, ctxs=None, max_n=4, titles=None, starts=None, hear=True, **kwargs):
+def show_batch(x:AudioSpectrogram, y:object, samples:object, ctxs=None, max_n=4, titles=None, starts=None,
+               hear=True, **kwargs):
     "Each spectrogram, its label in the title."
     samples = list(samples)[:max_n]
-    ctxs = ifnone(ctxs, plt.subplots(len(samples), 1, figsize=(9, 2.5*len(samples)), squeeze=False, layout='constrained')[1].flat)
+    if ctxs is None:
+        size = (9, 2.5*len(samples))
+        ctxs = plt.subplots(len(samples), 1, figsize=size, squeeze=False, layout='constrained')[1].flat
     for s,ax,t in zip(samples, ctxs, ifnone(titles, ['']*len(samples))):
         s[0].show(ctx=ax, title=f"{t}  {' '.join(_note(o) for o in s[1:] if not isinstance(o, AudioTensor))}")
     return ctxs
 
-# %% ../nbs/20_core.ipynb #3cdc3883
+# %% ../nbs/20_core.ipynb #c64a6415
 def _with_error(
     rows:list, # Dicts with `input`, `target` and `prediction`
 ) -> list: # The same, with `error` in each
     "Add the difference of prediction and target, of equal length."
     for r in rows:
-        if r['prediction'].shape!=r['target'].shape:
-            raise ValueError(f"expected a prediction {tuple(r['target'].shape)} as the target, got {tuple(r['prediction'].shape)}; "
-                             "crop the target to the samples that the model scores")
+        p,t = tuple(r['prediction'].shape),tuple(r['target'].shape)
+        if p!=t:
+            raise ValueError(f"expected a prediction {t} as the target, got {p}; crop the target to what is "
+                             "scored")
     return [{**r, 'error':r['prediction']-r['target']} for r in rows]
 
 def _esr_note(row):
@@ -358,20 +376,20 @@ def _show_predictions(samples, outs, max_n, titles, starts, ctxs, hear):
     return _show_rows(rows, _sr_of(rows[0]['input'], None), titles, starts, ctxs, hear)
 
 @dispatch
-def show_results(x:AudioTensor, y:AudioTensor, samples:object, outs:object, ctxs=None, max_n=4, titles=None, starts=None,
-                 hear=True, **kwargs):
+def show_results(x:AudioTensor, y:AudioTensor, samples:object, outs:object, ctxs=None, max_n=4, titles=None,
+                 starts=None, hear=True, **kwargs):
     "Input, target, prediction and error of each item over one another, with players."
     return _show_predictions(samples, outs, max_n, titles, starts, ctxs, hear)
 
 @dispatch
-def show_results(x:tuple, y:AudioTensor, samples:object, outs:object, ctxs=None, max_n=4, titles=None, starts=None,
-                 hear=True, **kwargs):
+def show_results(x:tuple, y:AudioTensor, samples:object, outs:object, ctxs=None, max_n=4, titles=None,
+                 starts=None, hear=True, **kwargs):
     "The same for an effect with knobs, which stand in the title."
     return _show_predictions(samples, outs, max_n, titles, starts, ctxs, hear)
 
 @dispatch
-def show_results(x:AudioTensor, y:object, samples:object, outs:object, ctxs=None, max_n=4, titles=None, starts=None,
-                 hear=True, **kwargs):
+def show_results(x:AudioTensor, y:object, samples:object, outs:object, ctxs=None, max_n=4, titles=None,
+                 starts=None, hear=True, **kwargs):
     "Each sound with its label and the predicted one in the title, with players."
     samples = [(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)]
     return _show_samples(samples, max_n, titles, starts, ctxs, hear)

@@ -68,46 +68,53 @@ def _wav_promise(
             f.seek(size+size%2, 1)
     return None,0
 
-# %% ../nbs/01_io.ipynb #606d0c7e
+# %% ../nbs/01_io.ipynb #4c223698
 def _check_complete(
     info:AudioInfo, # Header of the file
 ):
     "Raise `ValueError` if the file ends before its header says."
-    have = None
-    if info.n>=2**62: raise ValueError(f"{info.path}: expected a header that says how long the sound is, got none (the file was "
-                                       "written into a pipe); convert it again into a file")
+    promised,held = f"{info.n} samples",None
+    if info.n>=2**62:
+        raise ValueError(f"{info.path}: expected a header that says how long the sound is, got none (the "
+                         "file was written into a pipe); convert it again into a file")
     if info.format in ('WAV', 'WAVEX', 'RF64'):
         size,there = _wav_promise(info.path)
-        if size is not None and there<size: have = f"{there} of {size} bytes of sound"
+        if size is not None and there<size: promised,held = f"{size} bytes of sound",there
     elif info.format=='FLAC' and info.n>0:
         try:
             with sf.SoundFile(info.path) as f:
                 f.seek(info.n-1)
-                if len(f.read(1))<1: have = "less"
-        except sf.LibsndfileError: have = "less"
-    if have: raise ValueError(f"{info.path}: truncated: the header promises {info.n} samples or more, the file holds "
-                              f"{have}; copy the file again, or open and save it in an audio editor to keep what is there")
+                if len(f.read(1))<1: held = 'less'
+        except sf.LibsndfileError: held = 'less'
+    if held is not None:
+        raise ValueError(f"{info.path}: truncated: the header promises {promised}, the file holds {held}; "
+                         "copy the file again, or open and save it in an audio editor to keep what is there")
 
-# %% ../nbs/01_io.ipynb #4fa80be5
+# %% ../nbs/01_io.ipynb #e26f8be8
 def _check_openable(
     path:Path, # Candidate file
 ):
     "Raise `ValueError` unless `path` is a file that may be read."
-    if os.path.isdir(path): raise ValueError(f"{path}: expected an audio file, got a directory; `get_audio_files` lists the files in it")
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: expected an audio file, got a directory; `get_audio_files` lists the "
+                         "files in it")
     try:
         with open(path, 'rb') as f: f.read(1)
-    except FileNotFoundError: raise ValueError(f"{path}: no such file; check the name and the folder {path.parent}") from None
-    except PermissionError: raise ValueError(f"{path}: expected a readable file, got 'permission denied'; change its permissions") from None
-    except OSError as e: raise ValueError(f"{path}: cannot be opened: {e.strerror}; shorten or correct the name") from None
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; check the name and the folder {path.parent}") from None
+    except PermissionError:
+        raise ValueError(f"{path}: expected a readable file, got 'permission denied'; change its permissions") from None
+    except OSError as e:
+        raise ValueError(f"{path}: cannot be opened: {e.strerror}; shorten or correct the name") from None
 
-# %% ../nbs/01_io.ipynb #fc8baa3e
+# %% ../nbs/01_io.ipynb #8c047c11
 @lru_cache(maxsize=2**17)
 def _info(path, mtime_ns, size):
     path = Path(path)
     try: i = sf.info(str(path))
     except sf.LibsndfileError as e:
-        raise ValueError(f"{path}: expected an audio file (WAV, FLAC, OGG, MP3, AIFF), got something libsndfile cannot "
-                         f"read ({e.error_string.strip()}); convert it, or leave it out") from None
+        raise ValueError(f"{path}: expected an audio file (WAV, FLAC, OGG, MP3, AIFF), got something "
+                         f"libsndfile cannot read ({e.error_string.strip()}); convert it, or leave it out") from None
     info = AudioInfo(path, i.samplerate, i.frames, i.channels, i.format, i.subtype)
     _check_complete(info)
     if info.n==0: raise ValueError(f"{path}: expected sound, got a file of zero samples; leave it out")
@@ -128,9 +135,10 @@ def audio_info(
     if key is None or not os.access(path, os.R_OK): _check_openable(path)
     return _info(*key)
 
-# %% ../nbs/01_io.ipynb #ec2480de
+# %% ../nbs/01_io.ipynb #f1baff1f
 class _Reader(sf.SoundFile):
-    "A sound file that reads on: soundfile seeks after each read of a seekable file, which costs time and harms lossy decoders."
+    "A sound file that just reads on: soundfile seeks after every read, which costs time and harms lossy "
+    "decoders."
     def seekable(self): return False
 
 # %% ../nbs/01_io.ipynb #a50b5b98
@@ -169,7 +177,7 @@ def _run_to(
         if len(f.read(min(2**16, start-f.tell())))==0: break
     return f
 
-# %% ../nbs/01_io.ipynb #fd7ec519
+# %% ../nbs/01_io.ipynb #8482868a
 def read_into(
     out:np.ndarray, # `(channels, samples)` float32 to fill
     info:AudioInfo, # Header of the file
@@ -187,12 +195,12 @@ def read_into(
             got = len(x)
             if got==n: out[:] = x.T
     except sf.LibsndfileError as e:
-        raise ValueError(f"{info.path}: expected samples {start} to {start+n}, got the error '{e.error_string.strip()}'; "
-                         f"the file is damaged, copy it again or leave it out") from None
-    if got!=n: raise ValueError(f"{info.path}: expected samples {start} to {start+n}, got only {got} of {n}; "
-                                f"the file is damaged or has changed, copy it again")
+        raise ValueError(f"{info.path}: expected samples {start} to {start+n}, got the error "
+                         f"'{e.error_string.strip()}'; the file is damaged, copy it again or leave it out") from None
+    if got!=n: raise ValueError(f"{info.path}: expected samples {start} to {start+n}, got only {got} of "
+                                f"{n}; the file is damaged or has changed, copy it again")
 
-# %% ../nbs/01_io.ipynb #f34ee652
+# %% ../nbs/01_io.ipynb #d45c7053
 def read_audio(
     path:Path, # An audio file
     start:int=0, # First sample
@@ -202,14 +210,16 @@ def read_audio(
     info = audio_info(path)
     if n is None: n = info.n-start
     if start<0 or n<0 or start+n>info.n:
-        raise ValueError(f"{path}: expected a range inside its {info.n} samples, got {start} to {start+n}; shorten it")
+        raise ValueError(f"{path}: expected a range inside its {info.n} samples, got {start} to {start+n}; "
+                         "shorten it")
     out = np.empty((info.n_ch, n), dtype=np.float32)
     if n: read_into(out, info, start)
     return torch.from_numpy(out), info.sr
 
-# %% ../nbs/01_io.ipynb #efe51391
-_formats = {'.wav':('WAV','PCM_24'), '.flac':('FLAC','PCM_24'), '.ogg':('OGG','VORBIS'), '.mp3':('MP3','MPEG_LAYER_III'),
-            '.aif':('AIFF','PCM_24'), '.aiff':('AIFF','PCM_24'), '.rf64':('RF64','PCM_24'), '.opus':('OGG','OPUS')}
+# %% ../nbs/01_io.ipynb #abad8735
+_formats = {'.wav':('WAV','PCM_24'), '.flac':('FLAC','PCM_24'), '.aif':('AIFF','PCM_24'), '.aiff':('AIFF','PCM_24'),
+            '.rf64':('RF64','PCM_24'), '.ogg':('OGG','VORBIS'), '.opus':('OGG','OPUS'),
+            '.mp3':('MP3','MPEG_LAYER_III')}
 
 def _format_of(
     path:Path, # File to write
@@ -218,31 +228,36 @@ def _format_of(
     "How libsndfile is to write `path`, by its suffix."
     suffix = path.suffix.lower()
     if suffix not in _formats:
-        raise ValueError(f"{path}: expected one of {', '.join(_formats)}, got the suffix '{path.suffix}'; rename it")
+        raise ValueError(f"{path}: expected one of {', '.join(_formats)}, got the suffix '{path.suffix}'; "
+                         "rename it")
     fmt,usual = _formats[suffix]
     subtype = subtype or usual
     if not sf.check_format(fmt, subtype):
-        raise ValueError(f"{path}: expected one of {', '.join(sf.available_subtypes(fmt))}, got subtype='{subtype}'; choose another")
+        raise ValueError(f"{path}: expected one of {', '.join(sf.available_subtypes(fmt))}, got "
+                         f"subtype='{subtype}'; choose another")
     return fmt,subtype
 
-# %% ../nbs/01_io.ipynb #900a010d
+# %% ../nbs/01_io.ipynb #f2ec297a
 @contextmanager
 def _atomic(
     path:Path, # Final name
 ):
     "A temporary name in the same folder, moved to `path` if all goes well and removed if not."
-    if os.path.isdir(path): raise ValueError(f"{path}: expected the name of a file to write, got a directory; add a file name")
-    if not os.path.isdir(path.parent): raise ValueError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: expected the name of a file to write, got a directory; add a file name")
+    if not os.path.isdir(path.parent):
+        raise ValueError(f"{path}: the folder {path.parent} does not exist; create it first")
     part = path.parent/f'.{uuid.uuid4().hex[:12]}.part'
     try:
         yield part
         with open(part, 'rb') as f: os.fsync(f.fileno())
         os.replace(part, path)
     except (OSError, sf.LibsndfileError) as e:
-        raise ValueError(f"{path}: cannot be written: {getattr(e, 'strerror', None) or e}; check the name, the rights and the space") from None
+        why = getattr(e, 'strerror', None) or e
+        raise ValueError(f"{path}: cannot be written: {why}; check the name, the rights and the space") from None
     finally: part.unlink(missing_ok=True)
 
-# %% ../nbs/01_io.ipynb #7534a6b7
+# %% ../nbs/01_io.ipynb #eb793593
 def _check_block(
     x:Tensor, # Sound to write
     n_ch:int, # Channels of the file
@@ -252,9 +267,12 @@ def _check_block(
     x = torch.as_tensor(x).detach().cpu().float().numpy()
     if x.ndim==1: x = x[None]
     if x.ndim!=2 or x.shape[0]!=n_ch:
-        raise ValueError(f"{path}: expected ({n_ch}, samples), got {x.shape}; write one item `(channels, samples)` at a time")
+        raise ValueError(f"{path}: expected ({n_ch}, samples), got {x.shape}; write one item `(channels, "
+                         "samples)` at a time")
     bad = int((~np.isfinite(x)).sum())
-    if bad: raise ValueError(f"{path}: expected finite samples, got {bad} NaN or Inf; nothing was written, look for where they arise")
+    if bad:
+        raise ValueError(f"{path}: expected finite samples, got {bad} NaN or Inf; nothing was written, look "
+                         "for where they arise")
     return x
 
 # %% ../nbs/01_io.ipynb #43fca348
@@ -269,7 +287,7 @@ def _quantise(
     q = 2**(_bits[subtype]-1)
     return np.rint(x.astype(np.float64)*q).clip(-q, q-1).astype(np.int32) << (32-_bits[subtype])
 
-# %% ../nbs/01_io.ipynb #a875b464
+# %% ../nbs/01_io.ipynb #5d904095
 @contextmanager
 def audio_writer(
     path:Path, # File to write; its suffix names the format
@@ -277,7 +295,8 @@ def audio_writer(
     n_ch:int=1, # Channels
     subtype:Optional[str]=None, # `PCM_16`, `PCM_24`, `FLOAT`, ...; None: 24 bits where the format has them
 ):
-    "A function that appends blocks `(channels, samples)`; the file appears under its name when the `with` block is left."
+    "A function that appends blocks `(channels, samples)`; the file appears under its name when `with` is "
+    "left."
     path,n_over,peak = Path(path),0,0.
     fmt,subtype = _format_of(path, subtype)
     can_clip = subtype not in ('FLOAT', 'DOUBLE')
@@ -287,13 +306,14 @@ def audio_writer(
         if can_clip: n_over,peak = n_over+int((np.abs(x)>1).sum()),max(peak, float(np.abs(x).max(initial=0.)))
         f.write(_quantise(x, subtype).T)
         if fmt=='WAV' and f.tell()*n_ch*4>=2**32:
-            raise ValueError(f"{path}: expected less than 4 GB, which is all that WAV can hold; name the file .rf64")
+            raise ValueError(f"{path}: expected less than 4 GB, which is all that WAV can hold; name the "
+                             "file .rf64")
     with _atomic(path) as part:
         with sf.SoundFile(str(part), 'w', sr, n_ch, subtype, format=fmt) as f: yield write
     if n_over: warnings.warn(f"{path}: {n_over} samples clipped, the peak was {peak:.4g} of full scale; "
                              "lower the level, or keep it with subtype='FLOAT'", stacklevel=4)
 
-# %% ../nbs/01_io.ipynb #8323b87e
+# %% ../nbs/01_io.ipynb #2cf3aaf4
 def write_audio(
     path:Path, # File to write; its suffix names the format
     x:Tensor, # Waveform `(channels, samples)` or `(samples,)`, full scale 1
@@ -304,7 +324,8 @@ def write_audio(
     x = torch.as_tensor(x)
     if x.ndim==1: x = x[None]
     if x.ndim!=2 or x.shape[0]>max(8, x.shape[1]):
-        raise ValueError(f"{path}: expected (channels, samples), got {tuple(x.shape)}; transpose it, or write one item at a time")
+        raise ValueError(f"{path}: expected (channels, samples), got {tuple(x.shape)}; transpose it, or "
+                         "write one item at a time")
     with audio_writer(path, sr, x.shape[0], subtype) as write: write(x)
     return Path(path)
 
@@ -345,18 +366,22 @@ def audio_health(
         peak,n_clipped = max(peak, float(np.abs(x).max(initial=0.))),n_clipped+_n_clipped(x)
     return AudioHealth(info, peak, n_bad, n_clipped)
 
-# %% ../nbs/01_io.ipynb #e9ae9822
+# %% ../nbs/01_io.ipynb #c0fbd642
 def check_audio(
     path:Path, # An audio file
     start:int=0, # First sample
     n:Optional[int]=None, # Samples to look at, None: to the end
 ) -> AudioHealth: # What was found
-    "Raise `ValueError` for NaN, Inf or silence throughout, warn of clipping; damaged files are refused on the way."
+    "Raise `ValueError` for NaN, Inf, silence throughout and damage; warn of clipping."
     h = audio_health(path, start, n)
-    if h.n_bad: raise ValueError(f"{path}: expected finite samples, got {h.n_bad} NaN or Inf; export the file again, or leave it out")
-    if h.peak==0: raise ValueError(f"{path}: expected sound, got silence throughout; check that the recording was connected, or leave it out")
-    if h.n_clipped: warnings.warn(f"{path}: {h.n_clipped} samples are clipped (flat at full scale); "
-                                  "record at a lower level if this is not the effect you want to learn", stacklevel=2)
+    if h.n_bad:
+        raise ValueError(f"{path}: expected finite samples, got {h.n_bad} NaN or Inf; export the file "
+                         "again, or leave it out")
+    if h.peak==0:
+        raise ValueError(f"{path}: expected sound, got silence throughout; check that the recording was "
+                         "connected, or leave it out")
+    if h.n_clipped: warnings.warn(f"{path}: {h.n_clipped} samples are clipped (flat at full scale); record "
+                                  "at a lower level if this is not the effect you want to learn", stacklevel=2)
     return h
 
 # %% ../nbs/01_io.ipynb #371a2cde

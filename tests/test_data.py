@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from fastai.basics import Callback,L,Learner,MSELossFlat,load_learner,set_seed
+from fastai.basics import Callback,CrossEntropyLossFlat,L,Learner,MSELossFlat,load_learner,set_seed
 import fastai.callback.all # lr_find, fit_one_cycle, no_bar
 from fastai.data.all import (CategoryBlock,DataBlock,IndexSplitter,ItemGetter,RandomSplitter,TensorCategory,Transform,cast,
                              parent_label)
@@ -228,6 +228,11 @@ def test_with_categories(tmp_path):
     assert list(d2.vocab) == ['high', 'low'] and d2.valid.n >= 2
     d2.show_batch(max_n=2)
     assert any(w in plt.gcf().axes[0].get_title(loc='left') for w in ('high', 'low'))
+    learn = Learner(d2, nn.Sequential(nn.Flatten(), nn.Linear(2000, 2)), loss_func=CrossEntropyLossFlat())
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+        learn.show_results(max_n=2)
+    assert ' -> ' in plt.gcf().axes[0].get_title(loc='left')
 
 def test_short_files_are_padded_on_request(tmp_path):
     for i,n in enumerate((300, 2500)): write_audio(tmp_path/f'{i}.wav', ramp(n), sr, subtype='FLOAT')
