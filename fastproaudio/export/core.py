@@ -131,7 +131,9 @@ class ExportReport:
         return '\n'.join(lines+[f"  {n}" for n in self.notes])
 
 # %% ../../nbs/18_export.ipynb #7e867c1b
-TARGETS = dict(audacity='fastproaudio.export.audacity', nam='fastproaudio.export.nam')
+TARGETS = dict(audacity='fastproaudio.export.audacity', nam='fastproaudio.export.nam', nn_tilde='fastproaudio.export.streaming',
+    onnx='fastproaudio.export.onnx', torch_export='fastproaudio.export.onnx', rtneural='fastproaudio.export.rtneural',
+    guitarml='fastproaudio.export.rtneural')
 
 def _part(verb, name):
     "The function `verb_name` of a target's module."
@@ -141,7 +143,7 @@ def _part(verb, name):
 
 def export(
     obj, # Trained `Learner`, or `nn.Module`
-    path, # Where to: a folder for "audacity"
+    path, # Where to: a folder for "audacity", a file for the others
     to:str='audacity', # Target
     **options, # Of the target: see `export_audacity`
 ) -> ExportReport: # What was checked
