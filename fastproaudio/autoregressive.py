@@ -154,7 +154,7 @@ class NextBaselines(Callback):
         self.scores = next_baselines(self.dls, mu.n_ch if mu else 1)
         print('validation bits per sample to beat: '+', '.join(f"{k} {v:.3f}" for k,v in self.scores.items()))
 
-# %% ../nbs/31a_autoregressive.ipynb #7de0a470
+# %% ../nbs/31a_autoregressive.ipynb #6ec24bdf
 class AutoregressiveLearner(AudioLearner):
     "A `Learner` whose model predicts the next sample, and can go on by itself."
     @property
@@ -256,8 +256,9 @@ class AutoregressiveLearner(AudioLearner):
         if rate and rate!=self.dls.sr:
             raise ValueError(f"prompt: expected {self.dls.sr} Hz, which the model was trained at, got {rate} Hz; convert it with `resample_audio`")
         x = cast(prompt, Tensor) if isinstance(prompt, Tensor) else tensor(prompt)
-        if not self._mu or not x.is_floating_point(): return x
-        return cast(self._mu(AudioTensor(x if x.ndim>1 else x[None])), Tensor)
+        if self._n_ch==1 or not x.is_floating_point(): return x
+        if not x.isfinite().all(): raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
+        return cast(self._mu(AudioTensor(x)), Tensor)
 
 # %% ../nbs/31a_autoregressive.ipynb #3bc869e4
 def _check_fit(dls, model):

@@ -1,0 +1,127 @@
+"""Learn to predict music sample by sample, for so many seconds of training, and print bits per sample along the way.
+
+Beside it: the predictors that need no network, and fastai's own language model (AWD-LSTM, its defaults without dropout) on the same tokens and streams
+for the same time. Example: `python benchmarks/autoregressive.py --seconds 60 --out music.wav`.
+"""
+import argparse
+import math
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from fastai.basics import *
+from fastai.callback.rnn import ModelResetter
+from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
+from fastai.text.models.core import get_language_model
+
+import fastproaudio
+from fastproaudio.autoregressive import BitsPerSample, NextBaselines, autoregressive_learner, next_baselines
+from fastproaudio.data import AudioDataLoaders
+from fastproaudio.losses import match_fraction
+from fastproaudio.models.lstm import SampleLSTM
+from fastproaudio.prepare import prepare_audio
+
+
+class Stopwatch(Callback):
+    "Stop the fit after so many seconds of training; validate now and then, off the clock."
+    order = 70
+    def __init__(self, seconds, n_points, label): self.seconds,self.n_points,self.label = seconds,n_points,label
+    def before_fit(self): self.spent,self.rows,self.samples = 0.,[],0
+    def before_batch(self): self.t = time.perf_counter()
+    def after_batch(self):
+        if not self.training: return
+        self.spent += time.perf_counter()-self.t
+        self.samples += self.y.numel()
+        left = 1-self.spent/self.seconds
+        for h in self.opt.hypers: h['lr'] = self.lr*min(1, max(0., 1.4*left)) # hold, then fall to 0
+        if self.spent>=self.seconds: raise CancelFitException()
+        if self.spent>=self.seconds*(len(self.rows)+1)/self.n_points: self.point()
+    def after_fit(self): self.point()
+    def point(self):
+        bits,match = judge(self.learn)
+        self.rows.append((self.spent, bits, match))
+        print(f"{self.label:>12} {self.spent:8.1f} s {self.samples/max(self.spent, 1e-9):10.0f} samples/s {bits:8.3f} bits {match:7.3f} match ({self.smooth_loss.item()/math.log(2):.3f} bits in training)", flush=True)
+
+
+@torch.no_grad()
+def judge(learn):
+    "Bits per sample and share of right guesses on the validation set, streams carried."
+    model,dl = learn.model.eval(),learn.dls.valid
+    total = right = n = 0
+    state,rows = None,[]
+    if hasattr(model, 'reset'): model.reset()
+    for x,y in dl:
+        if hasattr(model, 'init_state'):
+            fresh = model.init_state(len(x))
+            if state is not None:
+                keep = torch.as_tensor(dl.continues(x.rows, rows))[:, None]
+                fresh = [torch.where(keep, a[:len(x)], b) for a,b in zip(state, fresh)]
+            state,rows = fresh,x.rows
+            out = model(cast(x, Tensor), state)
+        else: out = model(cast(x, Tensor))[0]
+        y = cast(y, Tensor)
+        total += F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction='sum').item()
+        right,n = right+(out.argmax(-1)==y).sum().item(),n+y.numel()
+    if hasattr(model, 'reset'): model.reset()
+    model.train()
+    return total/n/math.log(2),right/n
+
+
+def peer_learner(dls, n_tokens, hidden):
+    "fastai's language model on the same batches: dropout off, its hidden size and depth as ours."
+    config = {**awd_lstm_lm_config, 'emb_sz':64, 'n_hid':hidden, 'n_layers':1, 'pad_token':n_tokens, 'tie_weights':True, 'weight_p':1e-6,
+              **{k:0. for k in ('output_p', 'hidden_p', 'input_p', 'embed_p')}}
+    model = get_language_model(AWD_LSTM, n_tokens+1, config=config)
+    loss = lambda out,y: F.cross_entropy(out[0].flatten(0, 1), y.flatten())
+    return Learner(dls, model, loss_func=loss, lr=3e-3, cbs=[ModelResetter()], wd=0.)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--train', type=Path, default=None, help='recording or folder; the one in the package if left out')
+    p.add_argument('--valid', type=Path, default=None, help='recording or folder')
+    p.add_argument('--sr', type=int, default=8000)
+    p.add_argument('--tokens', type=int, default=256)
+    p.add_argument('--hidden', type=int, default=256)
+    p.add_argument('--seconds', type=float, default=60., help='of training, for each model')
+    p.add_argument('--lr', type=float, default=3e-3)
+    p.add_argument('--chunk', type=int, default=256)
+    p.add_argument('--bs', type=int, default=16)
+    p.add_argument('--no-peer', action='store_true')
+    p.add_argument('--threads', type=int, default=1)
+    p.add_argument('--out', type=Path, default=None, help='write two seconds of what it generates to this file')
+    a = p.parse_args()
+    torch.set_num_threads(a.threads)
+    bundle = Path(fastproaudio.__file__).parent/'bundle'/'guitar_dist'
+    train,valid = a.train or bundle/'train_input.flac',a.valid or bundle/'test_input.flac'
+    with tempfile.TemporaryDirectory() as tmp, warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from fastproaudio.io import resample_file
+        for name,f in (('train', train), ('valid', valid)):
+            if f.is_dir(): prepare_audio(f, Path(tmp)/name, a.sr, n_ch=1, progress=False)
+            else:
+                (Path(tmp)/name).mkdir()
+                resample_file(f, Path(tmp)/name/f'{name}.wav', a.sr, 'PCM_16')
+        dls = AudioDataLoaders.from_files(Path(tmp)/'train', valid=Path(tmp)/'valid', n_tokens=a.tokens, chunk_len=a.chunk, bs=a.bs,
+                                          val_bs=64, seed=0, read_len=16*a.chunk)
+        print(f"{a.sr} Hz, {a.tokens} tokens, {dls.train.n*a.chunk/a.sr:.0f} s train, {dls.valid.n*a.chunk/a.sr:.0f} s valid, {a.threads} thread(s)")
+        for k,v in next_baselines(dls).items(): print(f"{k:>22} {v:8.3f} {'match' if 'match' in k else 'bits'}")
+        torch.manual_seed(0)
+        learn = autoregressive_learner(dls, SampleLSTM(a.tokens, hidden=a.hidden), lr=a.lr)
+        learn.remove_cb(NextBaselines)
+        run(learn, Stopwatch(a.seconds, 5, 'SampleLSTM'), a.lr)
+        if a.out: learn.generate(2*a.sr, prompt=next((Path(tmp)/'valid').rglob('*.*')), temperature=.8, seed=0).save(a.out)
+        if not a.no_peer:
+            torch.manual_seed(0)
+            run(peer_learner(dls, a.tokens, a.hidden), Stopwatch(a.seconds, 5, 'AWD-LSTM'), a.lr)
+
+
+def run(learn, watch, lr):
+    "Train until the watch says stop."
+    watch.lr = lr
+    with learn.no_bar(), learn.no_logging(), learn.added_cbs(watch): learn.fit(10_000, lr)
+
+
+if __name__=='__main__': main()
