@@ -374,7 +374,7 @@ def scale_freqs(
     if fmin<=0: raise ValueError(f"expected fmin > 0 for a {freq_scale} scale, got {fmin}")
     return fmin*(fmax/fmin)**(k/freq_bins)
 
-# %% ../nbs/02_stft.ipynb #eb29abc2
+# %% ../nbs/02_stft.ipynb #4e25a8ae
 _n_near = 8 # Bins that make one value; 8 gives 1e-6 of peak, 6 gives 2e-5
 
 def _kaiser_bessel(u): return np.i0(_kb_beta*np.sqrt(np.clip(1-(2*u/_n_near)**2, 0, None)))/_n_near
@@ -386,11 +386,21 @@ def _fine_window(w, n_fft):
     a = np.sqrt((_kb_beta**2 - (np.pi*_n_near*t)**2).astype(complex))
     return w/np.real(np.sinh(a)/a)
 
-def _fine_blocks(freqs, sr, n, n_fine, n_group=32):
+def _groups(pos, area=2000):
+    "Ranges of rising positions for which number times span stays below `area`: products neither tiny nor mostly zeros."
+    out,a = [],0
+    while a<len(pos):
+        b = a+1
+        while b<len(pos) and (b-a)*(pos[b]-pos[a])<=area: b += 1
+        out.append((a, b))
+        a = b
+    return out
+
+def _fine_blocks(freqs, sr, n, n_fine):
     "Blocks for a `Bank` on (real, imaginary) pairs: the values at `freqs` from the eight bins near each."
     out = []
-    for a in range(0, len(freqs), n_group):
-        pos = freqs[a:a+n_group]/sr*n_fine
+    for a,b in _groups(freqs/sr*n_fine):
+        pos = freqs[a:b]/sr*n_fine
         near = np.floor(pos).astype(int)[:, None] + np.arange(1-_n_near//2, 1+_n_near//2)
         c = _kaiser_bessel(pos[:, None]-near)*np.exp(1j*np.pi*(near-pos[:, None])*n/n_fine) # centred in the frame
         mirror = (near<0)|(near>n_fine//2)                           # a real signal: there the bin is the conjugate

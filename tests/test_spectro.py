@@ -163,6 +163,19 @@ def test_compiles_whole():
         layer = make()
         assert close(torch.compile(layer, fullgraph=True, backend='aot_eager')(x), layer(x), 1e-5)
 
+def test_torch_export_and_onnx(tmp_path):
+    x = sound()[:1, :1]
+    for name in ('stft', 'mel', 'cqt'):
+        layer = LAYERS[name]()
+        assert close(torch.export.export(layer, (x,)).module()(x), layer(x), 1e-6)
+    pytest.importorskip('onnxscript')
+    ort = pytest.importorskip('onnxruntime')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.onnx.export(layer:=LAYERS['mel'](), (x,), dynamo=True, verbose=False).save(tmp_path/'mel.onnx')
+    run = ort.InferenceSession(tmp_path/'mel.onnx')
+    assert close(torch.as_tensor(run.run(None, {run.get_inputs()[0].name: x.numpy()})[0]), layer(x), 1e-5)
+
 # ---- the definitions, in float64
 
 def centred(x, kernels, reach, hop):
