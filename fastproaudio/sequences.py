@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PrevNext', 'TellNext', 'TeacherForcing', 'AddKL', 'Seq2SeqLearner', 'summary_splitter', 'seq2seq_learner',
-           'SelfTarget', 'autoencoder_learner', 'gan_learner', 'critic_accuracy']
+           'SelfTarget', 'autoencoder_learner', 'StepTrained', 'gan_learner', 'critic_accuracy']
 
 # %% ../nbs/31b_sequences.ipynb #29dd859b
 from fastai.basics import *
@@ -160,7 +160,13 @@ def autoencoder_learner(
     kwargs.setdefault('wd', 0.)
     return Learner(dls, model, loss_func=MSELossFlat(), metrics=[mae], lr=lr, cbs=[SelfTarget()]+L(cbs), **kwargs)
 
-# %% ../nbs/31b_sequences.ipynb #e9f6ec49
+# %% ../nbs/31b_sequences.ipynb #7dec05e0
+class StepTrained(Callback):
+    "Leave alone what is frozen: fastai's optimizer would move it on by its momentum."
+    def before_step(self):
+        for p in self.learn.model.parameters():
+            if not p.requires_grad: p.grad = None
+
 @delegates(Learner.__init__)
 def gan_learner(
     dls:DataLoaders, # From `AudioDataLoaders.from_prev_next(..., whole=True)`
@@ -168,6 +174,7 @@ def gan_learner(
     critic:nn.Module, # `(batch, n_in, 2*n)` to `(batch,)`, above 0 real
     l1:float=10., # Weight of the mean absolute error beside the critic's verdict
     lr:float=1e-3, # Learning rate
+    cbs:list=None, # More callbacks
     **kwargs
 ) -> Learner: # A fastai `GANLearner`
     "A generator and a critic that teach one another."
@@ -176,7 +183,7 @@ def gan_learner(
     def crit_loss(real, fake): return F.softplus(-real).mean()+F.softplus(fake).mean()
     kwargs.setdefault('opt_func', partial(Adam, mom=.5))
     return GANLearner(dls, generator, critic, gen_loss, crit_loss, switcher=FixedGANSwitcher(1, 1), show_img=False, lr=lr,
-                      **{'wd':0., **kwargs})
+                      cbs=[StepTrained()]+L(cbs), **{'wd':0., **kwargs})
 
 def critic_accuracy(
     learn:Learner, # From `gan_learner`
