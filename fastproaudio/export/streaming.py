@@ -131,18 +131,18 @@ class LiveModel(nn.Module):
     @torch.jit.export
     def get_sample_rate(self) -> int: return self.sr
 
-# %% ../../nbs/18c_streaming.ipynb #7f57560c
+# %% ../../nbs/18c_streaming.ipynb #24879746
 def _as_name(s): return re.sub(r'\W', '_', s.strip().lower()) or 'knob'
 
-def _script(live):
-    "The scripted module, with a getter and a setter for each knob."
+def _save(live, path):
+    "Script, with a getter and a setter for each knob, and write."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')                          # TorchScript says that it is deprecated: live hosts load nothing else
         res = torch.jit.script(live.eval())
         for i,n in enumerate(live.names):
             res.define(f"def get_{n}(self) -> float:\n  return float(self.knobs[0, {i}])\n")
             res.define(f"def set_{n}(self, v: float) -> int:\n  self.knobs[0, {i}] = min(max(v, 0.), 1.)\n  return 0\n")
-    return res
+        torch.jit.save(res, str(path))
 
 def _knobs_of(obj, model, knobs):
     "Values and names of the knobs: as given, as the learner's data name them, or the middle."
@@ -165,7 +165,7 @@ def export_nn_tilde(
     values,names = _knobs_of(obj, model, knobs)
     inputs,more = probes(model.n_in),() if not names else (values,)
     with whole_file(path, '.ts') as tmp, torch.no_grad():
-        torch.jit.save(_script(LiveModel(model, sr, values, names)), str(tmp))
+        _save(LiveModel(model, sr, values, names), tmp)
         live = load_nn_tilde(tmp)
         wanted = whole(lambda x: model(x, *more))
         worst = max(largest_difference(lambda x: live(x, size), wanted, inputs, tol, 'TorchScript') for size in (7, 512, 4096))
