@@ -6,8 +6,8 @@
 __all__ = ['graph_of', 'export_torch_export', 'check_pt2', 'StepEffect', 'is_torch_export', 'load_torch_export', 'export_onnx',
            'is_onnx', 'load_onnx']
 
-# %% ../../nbs/18d_onnx.ipynb #503fe23b
-import json, re, warnings, zipfile, logging
+# %% ../../nbs/18d_onnx.ipynb #01ebedd8
+import io, json, logging, re, warnings, zipfile
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def export_torch_export(
     return ExportReport('torch_export', Path(path), worst, lengths, max(speeds.values()), size, model.receptive_field, model.latency,
                         [speed_note(speeds), *notes])
 
-# %% ../../nbs/18d_onnx.ipynb #6b0a4bc3
+# %% ../../nbs/18d_onnx.ipynb #327e5d03
 _EXPR = re.compile(r'[\w\s+*/(),.<>=-]{0,1000}')
 _WORDS = set("""Symbol Integer Add Mul Max Min Mod PythonMod FloorDiv CleanDiv Pow ceiling floor Eq Ne Equality Unequality GreaterThan LessThan
     StrictGreaterThan StrictLessThan positive nonnegative integer True False int_oo oo Infinity IntInfinity""".split())
@@ -102,6 +102,9 @@ def _check_expr(s):
     if not _EXPR.fullmatch(bare) or '**' in bare or any(not re.fullmatch(r'[su]\d+', w) and w not in _WORDS for w in words) or re.search(r'\d{8}', bare):
         raise ValueError(f"expected sizes as sums and products of symbols, got {str(s)[:60]!r}")
 
+_MEMBER = re.compile(r'[^/]+/(data/(weights|constants)/(weight_|tensor_)?\w*(_config\.json)?|models/\w+\.json|extra/about\.json'
+                     r'|archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|\.format_version)')
+
 def check_pt2(
     path, # File
 ):
@@ -112,10 +115,13 @@ def check_pt2(
             for n in z.namelist():
                 if n.endswith('config.json') and any(v.get('use_pickle') is not False for v in json.loads(z.read(n)).get('config', {}).values()):
                     raise ValueError(f"expected raw weights, got pickled ones in {n[:60]}")
+                if n.endswith('.pt'): torch.load(io.BytesIO(z.read(n)), weights_only=True)     # torch would fall back to running a pickle
+                elif not _MEMBER.fullmatch(n): raise ValueError(f"expected the members that export writes, got {n[:80]!r}")
                 if '/models/' in n:
                     for e in _expressions(json.loads(z.read(n))): _check_expr(e)
     except ValueError as e: raise ValueError(f"{path}: {str(e)[:150]}; do not trust it") from e
-    except Exception as e: raise ValueError(f"{path}: expected a torch.export program, got {type(e).__name__}: {str(e)[:100]}") from e
+    except Exception as e:                                  # zipfile, json and the unpickler each raise their own
+        raise ValueError(f"{path}: expected a torch.export program, got {type(e).__name__}: {(str(e).splitlines() or [''])[0][:100]}") from e
 
 # %% ../../nbs/18d_onnx.ipynb #10f3386f
 class StepEffect(nn.Module):

@@ -1,0 +1,187 @@
+"Every target, one set of properties: plays what the model plays, loads by one verb, refuses by name, leaves nothing half done."
+import importlib.util, inspect, json, os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastproaudio.dsp import noise
+from fastproaudio.export.core import TARGETS, export, load_effect
+from fastproaudio.export.nam import import_nam, parse_nam, play_nam, render_nam
+from fastproaudio.models.lstm import LSTMEffect
+from fastproaudio.models.nam import NAMLSTM, NAMWaveNet, nam_weights
+from fastproaudio.models.tcn import TCN
+from fastproaudio.models.unet import UNet1d
+from fastproaudio.models.wavenet import WaveNet
+
+torch.set_num_threads(1)
+HAVE_ONNX = all(importlib.util.find_spec(m) for m in ('onnx', 'onnxscript', 'onnxruntime'))
+
+
+def lstm(dry, **kwargs):
+    m = LSTMEffect(warm_up=300, **kwargs)
+    with torch.no_grad(): m.dry.fill_(dry)
+    return m
+
+
+def small_nam(): return NAMWaveNet([dict(n_in=1, channels=4, dilations=[1, 8, 64], ks=[3]*3, acts=['Tanh']*3, gated=False, head=2, head_ks=1, head_bias=False),
+                                    dict(n_in=4, channels=2, dilations=[1, 2], ks=[3]*2, acts=['ReLU']*2, gated=False, head=1, head_ks=1, head_bias=True)], head_scale=.5)
+
+
+def gated_nam(): return NAMWaveNet([dict(n_in=1, channels=3, dilations=[1, 8], ks=[3]*2, acts=['Tanh']*2, gated=True, head=1, head_ks=1, head_bias=True)])
+
+
+def stack(): return nn.Sequential(nn.Conv1d(1, 4, 3, dilation=4), nn.ReLU(), nn.Conv1d(4, 1, 2))
+
+
+def tcn(): return TCN(n_blocks=2, ks=3, dilation_growth=4, channel_width=4)
+
+
+# (target, name of the file, model)
+CASES = [('audacity', 'folder', tcn), ('nam', 'a.nam', small_nam), ('nam', 'a.nam', gated_nam), ('nam', 'a.nam', lambda: NAMLSTM(5, 2, run_in=500)),
+         ('nn_tilde', 'a.ts', tcn), ('nn_tilde', 'a.ts', small_nam), ('nn_tilde', 'a.ts', lambda: UNet1d(channels=(4, 6), strides=(4,), ks=3)),
+         ('nn_tilde', 'a.ts', lambda: NAMLSTM(5, run_in=500)),
+         ('torch_export', 'a.pt2', tcn), ('torch_export', 'a.pt2', small_nam),
+         ('torch_export', 'a.pt2', lambda: TCN(n_blocks=1, ks=4, channel_width=4, causal=False)),
+         ('onnx', 'a.onnx', small_nam), ('onnx', 'a.onnx', lambda: lstm(1., hidden=4, n_layers=2)), ('onnx', 'a.onnx', lambda: NAMLSTM(4, 2, run_in=500)),
+         ('rtneural', 'a.json', stack), ('rtneural', 'a.json', lambda: lstm(0., hidden=4)), ('rtneural', 'a.json', lambda: NAMLSTM(4, 2, run_in=500)),
+         ('guitarml', 'a.json', lambda: lstm(1., hidden=20)), ('guitarml', 'a.json', lambda: lstm(0., hidden=4, n_layers=2))]
+
+
+@pytest.fixture(params=CASES, ids=[f'{t}-{i}' for i, (t, _, _) in enumerate(CASES)])
+def case(request, tmp_path):
+    target, name, make = request.param
+    if target == 'onnx' and not HAVE_ONNX: pytest.skip('onnx, onnxscript and onnxruntime are not installed')
+    torch.manual_seed(0)
+    return target, tmp_path/name, make().eval()
+
+
+def before(model, x):
+    "What the model plays, silence in front where it does not pad itself."
+    if isinstance(model, nn.Sequential): x = torch.cat([torch.zeros(1, 9), x], 1)
+    with torch.no_grad(): return model(x[None])[0]
+
+
+def test_artefact_plays_what_the_model_plays(case):
+    target, path, model = case
+    options = dict(n_random=0) if target == 'audacity' else {}
+    report = export(model, path, to=target, sr=48000, **options)
+    assert report.target == target and report.max_diff <= 1e-5 and report.size > 0 and report.times_real_time > 0 and str(path) in str(report)
+    assert report.latency == getattr(model, 'latency', 0)
+    effect = load_effect(path)
+    x = noise(1000, seed=5, amp=.1)
+    silence = 1000 if target in ('rtneural', 'guitarml') else 0         # those players start from zeros
+    y = effect(torch.cat([torch.zeros(1, silence), x], 1))[:, silence:]
+    assert y.shape == x.shape and (y-before(model, x)).abs().max() <= 1e-5
+    assert y.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize('target', sorted(set(TARGETS)-{'onnx'}))
+def test_overwrites_whole_and_leaves_no_traces(target, tmp_path):
+    _, name, make = next(c for c in CASES if c[0] == target)
+    path, model = tmp_path/name, make()
+    options = dict(n_random=0) if target == 'audacity' else {}
+    for _ in range(2): export(model, path, to=target, sr=48000, **options)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize('target', sorted(TARGETS))
+def test_refuses_nan_and_writes_nothing(target, tmp_path):
+    if target == 'onnx' and not HAVE_ONNX: pytest.skip('no onnx')
+    model = lstm(1., hidden=4) if target == 'guitarml' else stack() if target == 'rtneural' else small_nam()
+    with torch.no_grad(): next(model.parameters()).view(-1)[0] = float('nan')
+    suffix = dict(nam='.nam', nn_tilde='.ts', onnx='.onnx', torch_export='.pt2', rtneural='.json', guitarml='.json').get(target, '')
+    with pytest.raises(ValueError, match='NaN or Inf'): export(model, tmp_path/f'x{suffix}', to=target, sr=48000)
+    assert not list(tmp_path.iterdir())
+
+
+REFUSED = [('nam', 'a.nam', lambda: TCN(n_knobs=2, n_blocks=1), '2 knobs'), ('nam', 'a.nam', lambda: TCN(n_in=2, n_out=2, n_blocks=1), '2 channels in'),
+           ('nam', 'a.nam', lambda: TCN(n_blocks=1, causal=False), 'samples ahead'), ('nam', 'a.nam', lambda: lstm(1., hidden=4), 'LSTMEffect'),
+           ('nn_tilde', 'a.ts', lambda: nn.Sequential(nn.Conv1d(1, 1, 1)), 'cannot run in blocks'),
+           ('torch_export', 'a.pt2', lambda: NAMLSTM(4), 'recurrent'), ('torch_export', 'a.pt2', lambda: UNet1d(channels=(4, 6), strides=(4,)), 'stride'),
+           ('rtneural', 'a.json', lambda: lstm(1., hidden=4), 'no skips'), ('rtneural', 'a.json', tcn, 'TCN'),
+           ('rtneural', 'a.json', lambda: nn.Sequential(nn.Conv1d(1, 1, 1), nn.GroupNorm(1, 1)), 'GroupNorm'),
+           ('guitarml', 'a.json', tcn, 'TCN'), ('guitarml', 'a.json', lambda: lstm(.5, hidden=4), 'gain of 0.5')]
+
+
+@pytest.mark.parametrize('target,name,make,says', REFUSED, ids=[f'{r[0]}-{r[3]}' for r in REFUSED])
+def test_refuses_by_name_what_the_format_cannot_say(target, name, make, says, tmp_path):
+    with pytest.raises(ValueError, match=says): export(make(), tmp_path/name, to=target, sr=48000)
+    with pytest.raises(ValueError, match='expected a sample rate'): export(small_nam(), tmp_path/'a.nam', to='nam')
+    assert not list(tmp_path.iterdir())
+
+
+def test_group_norm_over_time_is_refused(tmp_path):
+    m = tcn()
+    m.norm = nn.GroupNorm(1, 4)
+    with pytest.raises(ValueError, match='GroupNorm'): export(m, tmp_path/'a.ts', to='nn_tilde', sr=48000)
+
+
+@pytest.mark.parametrize('preset', ['standard', 'lite', 'feather', 'nano', 'a2', 'a2_lite'])
+def test_nam_presets_round_trip(preset, tmp_path):
+    torch.manual_seed(0)
+    model = NAMWaveNet(preset)
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(1.5)
+    report = export(model, tmp_path/'a.nam', to='nam', sr=44100, metadata=dict(name='x', gear_type='amp'), validation_esr=.01)
+    raw = json.loads((tmp_path/'a.nam').read_text())
+    assert raw['version'] == ('0.7.0' if preset.startswith('a2') else '0.5.4') and raw['sample_rate'] == 44100
+    assert raw['metadata']['training'] == {'validation_esr': .01} and isinstance(raw['metadata']['loudness'], float) and raw['metadata']['date']['year'] > 2000
+    again = import_nam(tmp_path/'a.nam')
+    assert np.array_equal(nam_weights(again), nam_weights(model)) and again.config == model.config and report.max_diff <= 2e-6
+    export(again, tmp_path/'b.nam', to='nam')
+    other = json.loads((tmp_path/'b.nam').read_text())
+    assert all(raw[k] == other[k] for k in ('version', 'architecture', 'config', 'weights', 'sample_rate'))
+
+
+def test_an_imported_capture_trains_further():
+    model = import_nam(dict(version='0.5.4', architecture='LSTM', config=dict(input_size=1, hidden_size=1, num_layers=1), weights=[.1]*(8+4+2+2))).train()
+    x = noise(5000, seed=0, amp=.1)[None]
+    loss = (model(x)-.5*x).square().mean()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_later_spelling_is_read():
+    old = dict(version='0.5.4', architecture='WaveNet', sample_rate=48000, weights=[.1]*18, config=dict(head=None, head_scale=.02, layers=[
+        dict(input_size=1, condition_size=1, channels=1, head_size=1, head_bias=True, kernel_size=3, dilations=[1, 2], activation='Tanh', gated=False)]))
+    new = json.loads(json.dumps(old))
+    new['version'] = '0.7.0'
+    a = new['config']['layers'][0]
+    del a['head_size'], a['head_bias'], a['gated']
+    a.update(head=dict(out_channels=1, kernel_size=1, bias=True), activation=[dict(type='Tanh')]*2, bottleneck=1, groups_input=1, gating_mode=['none']*2,
+             layer1x1=dict(active=True, groups=1), head1x1=dict(active=False, out_channels=1, groups=1), conv_pre_film=dict(active=False))
+    x = noise(50, seed=0)[0].numpy()
+    assert parse_nam(old)['config'] == parse_nam(new)['config']
+    assert np.array_equal(play_nam(old, x), play_nam(new, x))
+
+
+@pytest.mark.skipif(not os.environ.get('FASTPROAUDIO_NAM_RENDER'), reason='FASTPROAUDIO_NAM_RENDER does not name the C++ player')
+@pytest.mark.parametrize('make', [lambda: NAMWaveNet('nano'), lambda: NAMWaveNet('a2_lite'), lambda: NAMLSTM(8, 2)], ids=['nano', 'a2_lite', 'lstm'])
+def test_the_cpp_player_agrees(make, tmp_path):
+    torch.manual_seed(0)
+    model = make().eval()
+    export(model, tmp_path/'a.nam', to='nam', sr=48000)
+    x = noise(20_000, seed=0, amp=.1)
+    with torch.no_grad(): y = model(x[None])[0, 0]
+    assert (render_nam(tmp_path/'a.nam', x[0])-y).abs().max() < 1e-4
+
+
+@pytest.mark.skipif(not HAVE_ONNX, reason='no onnx')
+def test_onnx_without_state_starts_from_silence_and_quantising_costs_little(tmp_path):
+    import onnxruntime as ort
+    torch.manual_seed(0)
+    model = WaveNet(channels=8, n_layers=3, head=4).eval()
+    export(model, tmp_path/'a.onnx', to='onnx', sr=48000)
+    x = noise(333, seed=0, amp=.1)[None]
+    y, = ort.InferenceSession(str(tmp_path/'a.onnx')).run(['y'], {'x': x.numpy()})
+    with torch.no_grad(): assert np.abs(y-model(x).numpy()).max() < 1e-6
+    report = export(model, tmp_path/'q.onnx', to='onnx', sr=48000, quantise=True)
+    assert 0 < float(report.notes[-1].split()[-1]) < .01 and report.max_diff > 1e-7
+
+
+def test_hub_is_called_as_it_is():
+    hub = pytest.importorskip('huggingface_hub')
+    assert {'repo_id', 'private', 'exist_ok', 'repo_type'} <= set(inspect.signature(hub.HfApi.create_repo).parameters)
+    assert {'repo_id', 'folder_path', 'commit_message', 'repo_type'} <= set(inspect.signature(hub.HfApi.upload_folder).parameters)
