@@ -220,11 +220,11 @@ class DatasetAnalyzer:
         "All figures, computed once."
         return getattr(self, 'result', None) or self.analyze_dataset()
 
-# %% ../nbs/32_analysis.ipynb #59e5778d
+# %% ../nbs/32_analysis.ipynb #3c0c99d7
 def level_memory(
     x:Tensor, # Input `(channels, samples)`
     y:Tensor, # Target, same shape
-    hop:int=256, # Samples of a frame
+    hop:int=64, # Samples of a frame
     spans:tuple=(2, 8, 32, 128), # Frames of past to try
 ) -> int: # Samples; 0: the gain follows the present level
     "How far back the level of the input still changes the gain: what a compressor remembers, and no linear filter shows."
@@ -242,10 +242,10 @@ def level_memory(
         if tr.sum()<4*k or te.sum()<50: break
         w = torch.linalg.solve(f[tr].T@f[tr]+1e-2*torch.eye(f.shape[1], dtype=f.dtype), f[tr].T@g[tr])
         errs.append(((f[te]@w-g[te]).square().mean()).item())
-    if len(errs)<2 or min(errs)>.8*errs[0]: return 0
+    if len(errs)<2 or min(errs)>.85*errs[0]: return 0
     return hop*next(k for k,e in zip((1, *spans), errs) if e<=1.1*min(errs))
 
-# %% ../nbs/32_analysis.ipynb #7f9ea5b5
+# %% ../nbs/32_analysis.ipynb #e8bef894
 @dataclass
 class PairReport:
     "What `analyze_pair` says of an effect."
@@ -260,10 +260,12 @@ def analyze_pair(
     x:Tensor, # Input `(channels, samples)`
     y:Tensor, # Target, same shape
     lengths:tuple=(1, 64, 1024, 4096, 16384, 32768), # Filters to try, samples
+    n_max:int=600_000, # Samples at the start on which filters are fitted and judged
 ) -> PairReport: # Linear part and memory
     "How linear an effect is, and how long it remembers; judged on the last third, fitted on the rest."
+    if x.shape[-1]<8: raise ValueError(f"expected a recording to analyse, got {x.shape[-1]} samples; record some seconds")
+    slow,x,y = level_memory(x, y),x[..., :n_max],y[..., :n_max]
     cut,curve = x.shape[-1]*2//3,{}
-    if cut<4: raise ValueError(f"expected a recording to analyse, got {x.shape[-1]} samples; record some seconds")
     power = y[..., cut:].square().sum().clamp(min=1e-12)
     for n in lengths:
         if n>1 and 4*n>cut: break
@@ -272,7 +274,7 @@ def analyze_pair(
         p = fft_conv(x[..., cut-past:], h)[..., past:past+y.shape[-1]-cut]
         curve[n] = float((p-y[..., cut:]).square().sum()/power)
     best = min(curve.values())
-    return PairReport(best, next(n for n,e in curve.items() if e<=best+.01), level_memory(x, y), curve)
+    return PairReport(best, next(n for n,e in curve.items() if e<=best+.01), slow, curve)
 
 # %% ../nbs/32_analysis.ipynb #205c905c
 @dataclass
@@ -294,7 +296,7 @@ def _suggest(model, why):
     depth = r.depth if r else max(1, sum(m.weight.ndim==3 and m.weight.shape[2]>1 for m in _convs(model)))
     return Suggestion(model, model.receptive_field, n/depth, n, multiply_adds(model), why)
 
-# %% ../nbs/32_analysis.ipynb #f296c60f
+# %% ../nbs/32_analysis.ipynb #68ead121
 def _suggest_effect(x, y, sr, budget):
     "A model for a pair."
     r = analyze_pair(x, y)
@@ -304,7 +306,12 @@ def _suggest_effect(x, y, sr, budget):
         return Suggestion(None, r.filter_len, 0., r.filter_len, r.filter_len, f"the effect is linear: a filter of {ms(r.filter_len)} explains all but "
                           f"{r.linear_esr:.1%} of it; fit it with dsp.best_fir")
     width = max(4, min(32, int((budget/(10*13*2))**.5)//4*4))
-    if r.memory<=2047:
+    if r.level_memory:
+        delta = max(4*r.level_memory, (sr or 44100)//10)                    # the regression finds the attack; releases are longer
+        blocks = max(2, 1+math.ceil(math.log(max(2, delta/12), 8)))
+        return _suggest(TCN(n_ch, y.shape[0], n_blocks=blocks, ks=13, dilation_growth=8, channel_width=width),
+                        f"its gain follows the level of the past, {ms(r.level_memory)} and more, as a compressor's does: dilations that grow fast")
+    if r.filter_len<=4096:
         return _suggest(WaveNet(n_ch, y.shape[0], channels=min(16, width)), f"not linear ({r.linear_esr:.1%} is left by a filter), and short: "
                         f"{ms(r.memory)} of memory fit in a WaveNet")
     blocks = max(4, 1+math.ceil(math.log(max(2, r.memory/12), 8)))
@@ -334,7 +341,7 @@ def suggest_model(
         item = items[0]
         sr = getattr(dls, 'sr', None)
         if isinstance(item, tuple) and len(item)>1 and hasattr(item[-1], 'path'):
-            pairs = [[read_audio(f.path, 0, min(f.n, 15*44100))[0] for f in (it[0], it[-1])] for it in list(items)[:2]]
+            pairs = [[read_audio(f.path, 0, min(f.n, 45*44100))[0] for f in (it[0], it[-1])] for it in list(items)[:2]]
             n = [min(a.shape[-1], b.shape[-1]) for a,b in pairs]
             return _suggest_effect(*(torch.cat([p[i][..., :k] for p,k in zip(pairs, n)], -1) for i in (0, 1)), sr, budget)
         if isinstance(item, tuple) and isinstance(item[0], Tensor): return _suggest_tensors(items, budget)

@@ -39,10 +39,10 @@ def _ready(model):
         with torch.no_grad(), one_thread(): yield model
     finally: model.train(was)
 
-# %% ../nbs/17_generate.ipynb #3665ee6f
+# %% ../nbs/17_generate.ipynb #27ff19b6
 def _check_generator(model):
     "Raise `ValueError` unless `model` offers what the sampler needs."
-    missing = [k for k in ('head', 'init_state', 'stream') if not hasattr(model, k)]
+    missing = [k for k in ('head', 'init_state', 'stream') if not hasattr(model, k) or isinstance(getattr(model, k), nn.Module)]
     if missing: raise ValueError(f"expected a generator such as SampleWaveNet or SampleLSTM, got {type(model).__name__} "
                                  f"without {', '.join(missing)}; an effect has no next sample: use learn.predict")
     if model.head not in HEADS: raise ValueError(f"expected head in {HEADS}, got {model.head!r}")

@@ -169,7 +169,7 @@ class SampleLayer(nn.Module):
         assert b is not None
         return x[..., self.context:] + F.conv2d(h, w.unsqueeze(2), b[:self.n_ch]), h
 
-# %% ../../nbs/11_wavenet.ipynb #c71040d7
+# %% ../../nbs/11_wavenet.ipynb #cf96c7ae
 INPUTS = ('onehot', 'embedding', 'wave')
 
 class SampleWaveNet(AudioModel):
@@ -231,7 +231,8 @@ class SampleWaveNet(AudioModel):
         x:Tensor, # Tokens `(batch, n)` or their one-hot form `(batch, n_tokens, n)`; continuous `(batch, n_in, n)`
     ) -> Tensor: # `(batch, channels, 1, n)`
         "The first product. For tokens it is a look-up: a one-hot vector times a matrix is one of its rows."
-        if self.n_tokens==0 or x.ndim==3: return self.inp(to_inner(x))
+        if self.n_tokens==0: return self.inp(to_inner(x))
+        if x.ndim==3: return F.conv2d(to_inner(x), self.token_table().t()[:, :, None, None])
         return F.embedding(x, self.token_table()).transpose(1, 2).unsqueeze(2)
 
     def token_table(self) -> Tensor: # `(n_tokens, channels)`
