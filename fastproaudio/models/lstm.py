@@ -255,7 +255,7 @@ class SampleLSTM(nn.Module):
         a = lambda ts: torch.stack(ts).detach().cpu().float().numpy().copy()
         return dict(h=a(state[0::2]), c=a(state[1::2]))
 
-# %% ../../nbs/14_lstm.ipynb #00382493
+# %% ../../nbs/14_lstm.ipynb #5e731c39
 class LSTMEffect(AudioModel):
     "LSTM effect with the dry sound added at the output."
     recurrent = True
@@ -272,6 +272,7 @@ class LSTMEffect(AudioModel):
         super().__init__(n_in, n_out, n_knobs, receptive_field=warm_up+1)
         self.lstm = LSTMStack(n_in+n_knobs, hidden, n_layers)
         self.out = nn.Linear(hidden, n_out)
+        with torch.no_grad(): self.out.weight.mul_(.1), self.out.bias.zero_()      # training starts near the dry sound
         self.dry = nn.Parameter(torch.eye(n_out, n_in))
 
     def run(self,
