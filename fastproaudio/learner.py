@@ -6,7 +6,7 @@
 __all__ = ['AudioLearner', 'effects_learner']
 
 # %% ../nbs/31_learner.ipynb #57af5972
-import contextlib
+import contextlib,time
 
 from fastai.basics import *
 from fastai.callback.fp16 import *
@@ -26,7 +26,10 @@ from .models.blocks import AudioModel, run_long, unpadded
 class AudioLearner(Learner):
     "A `Learner` whose items are chunks and whose predictions are whole recordings."
     def _do_one_batch(self):
-        with unpadded(getattr(self.model, 'module', self.model)): super()._do_one_batch()
+        try:
+            with unpadded(getattr(self.model, 'module', self.model)): super()._do_one_batch()
+        finally:
+            for cb in self.cbs: getattr(cb, 'leave', noop)()         # an autocast must not outlive an interruption
 
     def fit(self, *args, **kwargs):
         try: super().fit(*args, **kwargs)
@@ -34,6 +37,17 @@ class AudioLearner(Learner):
             names = [cb.fname for cb in self.cbs if isinstance(cb, Checkpoint)]
             if names and self.epoch>0: print(f"interrupted in epoch {self.epoch}; learn.load({names[0]!r}) has the one before it")
             raise
+
+    def fit_for(self,
+        minutes:float, # Time to train, validations between epochs included
+        lr:float=None, # Largest learning rate, None: the learner's
+        pct_start:float=.1, # Part of the time in which it rises
+        clock:Callable=time.perf_counter, # Seconds; `time.process_time` counts those of the CPU
+        cbs:list=None, # More callbacks for this fit
+        **kwargs
+    ):
+        "Train until the time is over, then validate once more; the learning rate follows the clock."
+        return self.fit(10**6, cbs=L(cbs)+ClockSchedule(60*minutes, lr, pct_start, clock), **kwargs)
 
     @delegates(Learner.show_results)
     def show_results(self, ds_idx=1, dl=None, max_n=4, shuffle=False, **kwargs):
