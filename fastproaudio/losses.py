@@ -6,7 +6,7 @@
 __all__ = ['esr_items', 'esr', 'esr_db', 'esr_sums', 'esr_from_sums', 'whole_esr', 'WaveLoss', 'ESRLoss', 'DCLoss', 'L1Loss',
            'MSELoss', 'LogCoshLoss', 'mae', 'PreEmphasis', 'STFTLoss', 'MultiResSTFTLoss', 'stft_distance', 'snr_items',
            'si_sdr_items', 'snr_db', 'si_sdr', 'SNRLoss', 'SISDRLoss', 'lufs', 'lufs_difference', 'match_fraction',
-           'causal_crop', 'center_crop', 'Crop_Loss', 'crop_mse', 'SumLoss', 'baselines']
+           'causal_crop', 'center_crop', 'Crop_Loss', 'crop_mse', 'SumLoss', 'effects_loss', 'baselines']
 
 # %% ../nbs/16_losses.ipynb #4af47f57
 import math
@@ -497,6 +497,11 @@ def _loss_name(l):
 def _unique(names):
     "Number the names that occur more than once."
     return [n if names.count(n)==1 else f'{n}{names[:i].count(n)+1}' for i,n in enumerate(names)]
+
+# %% ../nbs/16_losses.ipynb #b717e312
+def effects_loss() -> SumLoss: # For `(batch, channels, samples)`
+    "Error-to-signal ratio, plain and pre-emphasised (Wright and Välimäki 2020), and a little multi-resolution STFT."
+    return SumLoss((.3, ESRLoss()), (.7, PreEmphasis(ESRLoss(), .95)), (.01, MultiResSTFTLoss()))
 
 # %% ../nbs/16_losses.ipynb #08f30404
 def _match_channels(x, n_ch):
