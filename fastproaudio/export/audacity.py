@@ -17,7 +17,7 @@ import torch
 from torch import nn, Tensor
 
 from ..dsp import noise
-from .checks import check_zip, read_json
+from .checks import check_torchscript, read_json
 from .core import ExportReport, frozen_copy, model_of, one_thread, rate_of, whole_folder
 
 # %% ../../nbs/18a_audacity.ipynb #4dd915e7
@@ -406,7 +406,7 @@ class LoadedEffect(nn.Module):
         ok,msg = validate_metadata(self.metadata)
         if not ok: raise ValueError(f"{self.path}: expected metadata that the host accepts, got\n{msg}")
         self.sr,self.multichannel = self.metadata['sample_rate'],self.metadata['multichannel']
-        check_zip(self.path/'model.pt')
+        check_torchscript(self.path/'model.pt')
         try:
             with _quiet(): self.graph = torch.jit.load(str(self.path/'model.pt'), map_location='cpu')
         except Exception as e: raise ValueError(f"{self.path}: expected a TorchScript model.pt, got {str(e).strip().splitlines()[0][:120]}") from e

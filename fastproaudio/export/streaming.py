@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain_lines', 'Step', 'step_of', 'LiveModel', 'export_nn_tilde', 'LiveEffect', 'is_nn_tilde', 'load_nn_tilde']
 
-# %% ../../nbs/18c_streaming.ipynb #4bc85ded
+# %% ../../nbs/18c_streaming.ipynb #366b5250
 import re, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import List, Optional
 import torch
 from torch import nn, Tensor
 
-from .checks import (block_speeds, check_zip, fit_for, in_blocks, largest_difference, probes, rate_for,
+from .checks import (block_speeds, check_torchscript, fit_for, in_blocks, largest_difference, probes, rate_for,
                                         speed_note, whole, whole_file)
 from .core import ExportReport
 from ..models.blocks import slack
@@ -174,14 +174,14 @@ def export_nn_tilde(
     return ExportReport('nn_tilde', Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size,
                         model.receptive_field, model.latency, notes)
 
-# %% ../../nbs/18c_streaming.ipynb #d7d242e7
+# %% ../../nbs/18c_streaming.ipynb #f9df9dfd
 class LiveEffect(nn.Module):
     "A live TorchScript, loaded: `effect(x)` plays a whole `(channels, samples)` from silence; `effect.graph` is the live module."
     def __init__(self,
         path, # File
     ):
         super().__init__()
-        check_zip(path)
+        check_torchscript(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
