@@ -1,7 +1,7 @@
 """Learn to predict music sample by sample, for so many seconds of training, and print bits per sample along the way.
 
-Beside it: the predictors that need no network, and fastai's own language model (AWD-LSTM, its defaults without dropout) on the same tokens and streams
-for the same time. Example: `python benchmarks/autoregressive.py --seconds 60 --out music.wav`.
+Beside it: the predictors that need no network, and fastai's own language model (AWD-LSTM) of the same width,
+depth and dropout on the same tokens and streams for the same time. Example: `python benchmarks/autoregressive.py --seconds 60 --out music.wav`.
 """
 import argparse
 import math
@@ -69,11 +69,11 @@ def judge(learn):
     return total/n/math.log(2),right/n
 
 
-def peer_learner(dls, n_tokens, hidden):
-    "fastai's language model on the same batches: dropout off, its hidden size and depth as ours."
-    config = {**awd_lstm_lm_config, 'emb_sz':64, 'n_hid':hidden, 'n_layers':1, 'pad_token':n_tokens, 'tie_weights':True, 'weight_p':1e-6,
-              **{k:0. for k in ('output_p', 'hidden_p', 'input_p', 'embed_p')}}
-    model = get_language_model(AWD_LSTM, n_tokens+1, config=config)
+def peer_learner(dls, a):
+    "fastai's language model on the same batches, as wide, as deep and as regularised as ours."
+    config = {**awd_lstm_lm_config, 'emb_sz':a.hidden, 'n_hid':a.hidden, 'n_layers':1, 'pad_token':a.tokens, 'tie_weights':True,
+              'weight_p':max(a.weight_p, 1e-6), 'output_p':a.output_p, **{k:0. for k in ('hidden_p', 'input_p', 'embed_p')}}
+    model = get_language_model(AWD_LSTM, a.tokens+1, config=config)
     loss = lambda out,y: F.cross_entropy(out[0].flatten(0, 1), y.flatten())
     return Learner(dls, model, loss_func=loss, lr=3e-3, cbs=[ModelResetter()], wd=0.)
 
@@ -84,10 +84,12 @@ def main():
     p.add_argument('--valid', type=Path, default=None, help='recording or folder')
     p.add_argument('--sr', type=int, default=8000)
     p.add_argument('--tokens', type=int, default=256)
-    p.add_argument('--hidden', type=int, default=256)
+    p.add_argument('--hidden', type=int, default=128)
     p.add_argument('--seconds', type=float, default=60., help='of training, for each model')
-    p.add_argument('--lr', type=float, default=3e-3)
-    p.add_argument('--chunk', type=int, default=256)
+    p.add_argument('--lr', type=float, default=4e-3)
+    p.add_argument('--weight-p', type=float, default=.3, help='dropout of recurrent weights, in both')
+    p.add_argument('--output-p', type=float, default=.1, help='dropout of the last features, in both')
+    p.add_argument('--chunk', type=int, default=128)
     p.add_argument('--bs', type=int, default=16)
     p.add_argument('--no-peer', action='store_true')
     p.add_argument('--threads', type=int, default=1)
@@ -109,13 +111,13 @@ def main():
         print(f"{a.sr} Hz, {a.tokens} tokens, {dls.train.n*a.chunk/a.sr:.0f} s train, {dls.valid.n*a.chunk/a.sr:.0f} s valid, {a.threads} thread(s)")
         for k,v in next_baselines(dls).items(): print(f"{k:>22} {v:8.3f} {'match' if 'match' in k else 'bits'}")
         torch.manual_seed(0)
-        learn = autoregressive_learner(dls, SampleLSTM(a.tokens, hidden=a.hidden), lr=a.lr)
+        learn = autoregressive_learner(dls, SampleLSTM(a.tokens, hidden=a.hidden, weight_p=a.weight_p, output_p=a.output_p), lr=a.lr)
         learn.remove_cb(NextBaselines)
         run(learn, Stopwatch(a.seconds, 5, 'SampleLSTM'), a.lr)
         if a.out: learn.generate(2*a.sr, prompt=next((Path(tmp)/'valid').rglob('*.*')), temperature=.8, seed=0).save(a.out)
         if not a.no_peer:
             torch.manual_seed(0)
-            run(peer_learner(dls, a.tokens, a.hidden), Stopwatch(a.seconds, 5, 'AWD-LSTM'), a.lr)
+            run(peer_learner(dls, a), Stopwatch(a.seconds, 5, 'AWD-LSTM'), a.lr)
 
 
 def run(learn, watch, lr):
