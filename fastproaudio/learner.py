@@ -76,6 +76,8 @@ class AudioLearner(Learner):
                              (", or pass each_channel=True to run them one by one" if n_in==1 else ''))
         split = n_in==1 and n_ch>1
         dev = one_param(self.model).device
+        raw = read
+        def read(start, n): return _check_finite(raw(start, n), start, name, rate or sr)
         return (lambda start,n: read(start, n)[:, None].to(dev) if split else read(start, n)[None].to(dev)),n,rate or sr,n_ch if split else 1
 
     def _pieces(self, item, knobs, each_channel):
@@ -117,6 +119,34 @@ class AudioLearner(Learner):
                 write(first_piece)
                 for y in pieces: write(y)
         return Path(dst)
+
+# %% ../nbs/31_learner.ipynb #d1553c8f
+def _check_finite(x, start, name, sr):
+    "`x`, read from sample `start` on, or `ValueError` if it holds NaN or Inf."
+    bad = ~torch.isfinite(x)
+    if bad.any():
+        at = start+int(bad.any(0).nonzero()[0])
+        where = f"sample {at} ({at/sr:.3f} s)" if sr else f"sample {at}"
+        raise ValueError(f"{name}: expected finite samples, got NaN or Inf at {where}; render or record it again")
+    return x
+
+# %% ../nbs/31_learner.ipynb #59128c2a
+@patch
+def to_bf16(self:AudioLearner):
+    "Train in bf16 autocast, on a GPU or on a CPU."
+    return self.add_cb(CPUBF16() if self.dls.device.type=='cpu' else MixedPrecision(amp_mode=AMPMode.BF16))
+
+@patch
+def to_fp16(self:AudioLearner, **kwargs):
+    "Train in fp16 autocast on a GPU; a CPU stays at float32 and says so."
+    if self.dls.device.type!='cpu': return self.add_cb(MixedPrecision(**kwargs))
+    print("fp16 needs a GPU: training stays at float32; to_bf16() works on a CPU")
+    return self
+
+@patch
+def to_fp32(self:AudioLearner):
+    "Train in float32 again."
+    return self.remove_cbs([MixedPrecision, CPUBF16])
 
 # %% ../nbs/31_learner.ipynb #dee3e76b
 @delegates(Learner.__init__)
