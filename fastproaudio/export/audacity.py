@@ -548,7 +548,7 @@ def export_audacity(
     effect,eager = [_wrap(frozen_copy(model, plain=p), knobs, lookahead) for p in (True, False)]
     if multichannel is None: multichannel = getattr(effect, 'n_in', 1)==2
     _check_width(effect, multichannel)
-    meta = _describe(effect, sr, Path(path).absolute().name, multichannel, knobs, fields)
+    meta = _describe(effect, sr, fields.pop('name', Path(path).absolute().name), multichannel, knobs, fields)
     rf,notes = _reach(model, effect),_notes(model, knobs)
     inputs = check_inputs(multichannel, rf, n_random)
     with whole_folder(path) as tmp:
