@@ -17,8 +17,10 @@ from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
 from fastai.text.models.core import get_language_model
 
 import fastproaudio
-from fastproaudio.autoregressive import BitsPerSample, NextBaselines, autoregressive_learner, next_baselines
+from fastproaudio.autoregressive import NextBaselines, autoregressive_learner, next_baselines
+from fastproaudio.core import AudioTensor
 from fastproaudio.data import AudioDataLoaders
+from fastproaudio.dsp import rms_db
 from fastproaudio.losses import match_fraction
 from fastproaudio.models.lstm import SampleLSTM
 from fastproaudio.prepare import prepare_audio
@@ -78,6 +80,16 @@ def peer_learner(dls, a):
     return Learner(dls, model, loss_func=loss, lr=3e-3, cbs=[ModelResetter()], wd=0.)
 
 
+def write(learn, f, a):
+    "Go on after the loudest half second of a recording, and say how loud that is."
+    x = AudioTensor.create(f)
+    frames = cast(x, Tensor)[:, :x.nsamples//a.sr*a.sr].unflatten(-1, (-1, a.sr//2)).square().mean((0, 2))
+    prompt = x[:, frames.argmax()*a.sr//2:][:, :a.sr//2]
+    y = learn.generate(2*a.sr, prompt=prompt, temperature=.9, seed=0)
+    y.save(a.out)
+    print(f"{a.out}: prompt {rms_db(cast(prompt, Tensor))[0]:.1f} dBFS, generated {rms_db(cast(y, Tensor))[0]:.1f} dBFS")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--train', type=Path, default=None, help='recording or folder; the one in the package if left out')
@@ -114,7 +126,7 @@ def main():
         learn = autoregressive_learner(dls, SampleLSTM(a.tokens, hidden=a.hidden, weight_p=a.weight_p, output_p=a.output_p), lr=a.lr)
         learn.remove_cb(NextBaselines)
         run(learn, Stopwatch(a.seconds, 5, 'SampleLSTM'), a.lr)
-        if a.out: learn.generate(2*a.sr, prompt=next((Path(tmp)/'valid').rglob('*.*')), temperature=.8, seed=0).save(a.out)
+        if a.out: write(learn, next((Path(tmp)/'valid').rglob('*.*')), a)
         if not a.no_peer:
             torch.manual_seed(0)
             run(peer_learner(dls, a), Stopwatch(a.seconds, 5, 'AWD-LSTM'), a.lr)
