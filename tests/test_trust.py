@@ -96,6 +96,31 @@ def test_ten_thousand_mutated_files(kind, artefacts, tmp_path):
     fuzz(artefacts[kind], tmp_path, 1300, seed=1)
 
 
+def fuzz_members(path, tmp_path, n, seed):
+    "Damage a member and write valid checksums: what an enemy would do."
+    rng = random.Random(seed)
+    target = tmp_path/path.name
+    if path.is_dir(): shutil.copytree(path, target)
+    archive = path/'model.pt' if path.is_dir() else path
+    with zipfile.ZipFile(archive) as z: members = {i: z.read(i) for i in z.namelist()}
+    for _ in range(n):
+        name = rng.choice([m for m in members if members[m]])
+        (target/'model.pt' if path.is_dir() else target).write_bytes(zipped({**members, name: mutate(members[name], rng)}))
+        attempt(target)
+
+
+@pytest.mark.parametrize('kind,n', [('ts', 40), ('audacity', 40), ('pt2', 10)])
+def test_mutated_members_with_valid_checksums(kind, n, artefacts, tmp_path):
+    fuzz_members(artefacts[kind], tmp_path, n, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get('FASTPROAUDIO_SLOW'), reason='set FASTPROAUDIO_SLOW=1')
+@pytest.mark.parametrize('kind,n', [('ts', 1500), ('audacity', 500), ('pt2', 200)])
+def test_many_mutated_members_with_valid_checksums(kind, n, artefacts, tmp_path):
+    fuzz_members(artefacts[kind], tmp_path, n, seed=1)
+
+
 class Payload:
     "Writes a file when it is unpickled."
     def __init__(self, path): self.path = path

@@ -174,7 +174,7 @@ def export_nn_tilde(
     return ExportReport('nn_tilde', Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size,
                         model.receptive_field, model.latency, notes)
 
-# %% ../../nbs/18c_streaming.ipynb #f9df9dfd
+# %% ../../nbs/18c_streaming.ipynb #359c7a41
 class LiveEffect(nn.Module):
     "A live TorchScript, loaded: `effect(x)` plays a whole `(channels, samples)` from silence; `effect.graph` is the live module."
     def __init__(self,
@@ -187,7 +187,7 @@ class LiveEffect(nn.Module):
                 warnings.simplefilter('ignore')
                 self.graph = torch.jit.load(str(path), map_location='cpu')
             self.path,self.sr,self.latency = Path(path),int(self.graph.sr),int(self.graph.latency)
-        except (RuntimeError, AttributeError, ValueError, OSError) as e:
+        except Exception as e:                              # libtorch raises whatever it meets
             raise ValueError(f"{path}: expected a live TorchScript, got {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0][:150]}") from e
 
     @torch.no_grad()
