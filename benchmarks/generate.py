@@ -4,7 +4,8 @@
 
 WaveNets: small 2 x 8 layers, kernel 2, 32 residual / 64 skip; large 3 x 10, 64 / 256; 256 mu-law classes. The peer is wavenet-vocoder
 0.1.1 (`pip install --no-deps wavenet-vocoder==0.1.1`), left out where it is missing or does not run. LSTMs: one layer, 256 classes, beside
-`nn.LSTM` stepped in eager torch. Judge by ratios: each line is timed several times and the best counts. The C++ column is what a hand-written
+`nn.LSTM` stepped in eager torch. Judge by ratios: each line is timed many times in short runs and the best counts,
+which other work on the machine disturbs least. The C++ column is what a hand-written
 loop reached on another machine of this class; `GB/s` is weight bytes read per second, the limit of any engine.
 """
 import argparse,time,warnings
@@ -22,7 +23,7 @@ CPP = {('small', 1):218_877, ('small', 16):478_773, ('large', 1):4_139, ('large'
 def best(run, seconds, tries=3):
     "Best samples per second of `run()`, which returns how many it made."
     top,t_end = 0.,time.perf_counter()+seconds
-    for i in range(100):
+    for i in range(10_000):
         t = time.perf_counter()
         n = run()
         top = max(top, n/(time.perf_counter()-t))
@@ -64,14 +65,14 @@ def wavenets(name, seconds):
     size = dict(channels=32, skip=64, n_layers=8, n_blocks=2) if name=='small' else dict(channels=64, skip=256, n_layers=10, n_blocks=3)
     model = SampleWaveNet(256, **size).eval()
     for bs in (1, 16):
-        few = max(2, (40 if name=='small' else 4)//(1 if bs==1 else 4))
+        few = 4 if name=='small' else 1
         base = best(naive(model, bs, few), seconds)
         row(name, bs, 'naive, whole receptive field', base, base)
-        if peer := public(name, bs, 100 if name=='small' else 40):
+        if peer := public(name, bs, 20 if name=='small' else 5):
             rate = best(peer, seconds)
             row(name, bs, 'wavenet-vocoder, incremental', rate, base)
-        row(name, bs, 'ours, eager', best(ours(model, bs, 50, engine='eager'), seconds), base, model)
-        row(name, bs, 'ours, numba', best(ours(model, bs, 4000//bs if name=='small' else 800//bs, engine='numba'), seconds), base, model)
+        row(name, bs, 'ours, eager', best(ours(model, bs, 20, engine='eager'), seconds), base, model)
+        row(name, bs, 'ours, numba', best(ours(model, bs, 1000//bs if name=='small' else 80//bs, engine='numba'), seconds), base, model)
 
 class StepLSTM(nn.Module):
     "The eager way: `nn.LSTM` called for one sample at a time."
@@ -91,10 +92,10 @@ def lstms(h, seconds):
     eager = StepLSTM(h).eval()
     model = SampleLSTM(n_tokens=256, hidden=h, n_layers=1).eval()
     for bs in (1, 16):
-        base = best(lambda: eager.run(bs, 100), seconds)
+        base = best(lambda: eager.run(bs, 20), seconds)
         row(f'lstm{h}', bs, 'nn.LSTM step by step', base, base)
-        row(f'lstm{h}', bs, 'ours, eager', best(ours(model, bs, 50, engine='eager'), seconds), base, model)
-        row(f'lstm{h}', bs, 'ours, numba', best(ours(model, bs, 3000//bs, engine='numba'), seconds), base, model)
+        row(f'lstm{h}', bs, 'ours, eager', best(ours(model, bs, 20, engine='eager'), seconds), base, model)
+        row(f'lstm{h}', bs, 'ours, numba', best(ours(model, bs, 600//bs, engine='numba'), seconds), base, model)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

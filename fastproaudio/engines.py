@@ -35,9 +35,24 @@ def _spread(builder, x):
     v = builder.insert_element(ir.Constant(_vec, ir.Undefined), x, ir.Constant(_i32, 0))
     return builder.shuffle_vector(v, ir.Constant(_vec, ir.Undefined), ir.Constant(ir.VectorType(_i32, WIDTH), None))
 
-# %% ../nbs/17a_engines.ipynb #ffd136c0
-def _tile(rows, cols):
-    "A compiled product of `rows` rows and `cols` vectors of columns."
+# %% ../nbs/17a_engines.ipynb #05fdc42e
+def _loop(builder, start, stop, step, sums, body):
+    "Code of `for i in range(start, stop, step)`: `body(i, sums)` returns the new sums; returns `i` and the sums at the end."
+    entry,loop,done = builder.block,builder.append_basic_block('loop'),builder.append_basic_block('done')
+    builder.cbranch(builder.icmp_signed('<', start, stop), loop, done)
+    builder.position_at_end(loop)
+    i,inside = builder.phi(_i64),[builder.phi(_vec) for _ in sums]
+    new = body(i, inside)
+    after = builder.add(i, ir.Constant(_i64, step))
+    for phi,x,y in zip([i, *inside], [start, *sums], [after, *new]): phi.add_incoming(x, entry), phi.add_incoming(y, loop)
+    builder.cbranch(builder.icmp_signed('<', after, stop), loop, done)
+    builder.position_at_end(done)
+    out = [builder.phi(_i64)]+[builder.phi(_vec) for _ in sums]
+    for phi,x,y in zip(out, [start, *sums], [after, *new]): phi.add_incoming(x, entry), phi.add_incoming(y, loop)
+    return out[0], out[1:]
+
+def _tile(rows, cols, unroll=1):
+    "A compiled product of `rows` rows and `cols` vectors of columns; `unroll` sums side by side hide the latency of the adder."
     cells = [(r, c) for r in range(rows) for c in range(cols)]
 
     def codegen(context, builder, sig, args):
@@ -46,24 +61,22 @@ def _tile(rows, cols):
         n = lambda v: ir.Constant(_i64, v)
         out = [_vector_at(builder, y, builder.add(yo, builder.add(builder.mul(n(r), ldy), n(c*WIDTH)))) for r,c in cells]
         xs = [builder.gep(x, [builder.add(xo, builder.mul(n(r), ldx))]) for r in range(rows)]
-        start = [builder.load(p, align=4) for p in out]
-        entry,loop,done = builder.block,builder.append_basic_block('loop'),builder.append_basic_block('done')
-        builder.cbranch(builder.icmp_signed('>', k, n(0)), loop, done)
-        builder.position_at_end(loop)
-        i,sums = builder.phi(_i64),[builder.phi(_vec) for _ in cells]
-        i.add_incoming(n(0), entry)
-        row = builder.add(wo, builder.mul(i, ldw))
-        ws = [builder.load(_vector_at(builder, w, builder.add(row, n(c*WIDTH))), align=4) for c in range(cols)]
-        xv = [_spread(builder, builder.load(builder.gep(p, [i]))) for p in xs]
-        new = [_call(builder, 'fma', xv[r], ws[c], a) for (r,c),a in zip(cells, sums)]
-        i2 = builder.add(i, n(1))
-        i.add_incoming(i2, loop)
-        for a,b,c in zip(sums, start, new): a.add_incoming(b, entry), a.add_incoming(c, loop)
-        builder.cbranch(builder.icmp_signed('<', i2, k), loop, done)
-        builder.position_at_end(done)
-        ends = [builder.phi(_vec) for _ in cells]
-        for a,b,c in zip(ends, start, new): a.add_incoming(b, entry), a.add_incoming(c, loop)
-        for p,a in zip(out, ends): builder.store(a, p, align=4)
+        sums,zero = [builder.load(p, align=4) for p in out],ir.Constant(_vec, None)
+        def add_row(i, sums):
+            row = builder.add(wo, builder.mul(i, ldw))
+            ws = [builder.load(_vector_at(builder, w, builder.add(row, n(c*WIDTH))), align=4) for c in range(cols)]
+            xv = [_spread(builder, builder.load(builder.gep(p, [i]))) for p in xs]
+            return [_call(builder, 'fma', xv[r], ws[c], a) for (r,c),a in zip(cells, sums)]
+        def add_rows(i, sums):
+            return [s for u in range(unroll) for s in add_row(builder.add(i, n(u)), sums[u*len(cells):(u+1)*len(cells)])]
+        start = n(0)
+        if unroll>1:
+            whole = builder.sub(k, builder.srem(k, n(unroll)))
+            start,many = _loop(builder, start, whole, unroll, sums+[zero]*(len(cells)*(unroll-1)), add_rows)
+            sums = many[:len(cells)]
+            for u in range(1, unroll): sums = [builder.fadd(s, m) for s,m in zip(sums, many[u*len(cells):])]
+        _,sums = _loop(builder, start, k, 1, sums, add_row)
+        for p,s in zip(out, sums): builder.store(s, p, align=4)
         return context.get_dummy_value()
 
     @intrinsic
@@ -72,7 +85,8 @@ def _tile(rows, cols):
         return types.void(y, i, i, x, i, i, w, i, i, i), codegen
     return tile
 
-_tile11,_tile14,_tile41,_tile44,_tile81,_tile82 = (_tile(r, c) for r,c in ((1, 1), (1, 4), (4, 1), (4, 4), (8, 1), (8, 2)))
+_tile11,_tile14 = _tile(1, 1, unroll=8),_tile(1, 4, unroll=2)
+_tile41,_tile44,_tile81,_tile82 = _tile(4, 1, unroll=2),_tile(4, 4),_tile(8, 1),_tile(8, 2)
 
 # %% ../nbs/17a_engines.ipynb #9f9f8a2d
 def _jit(f):
