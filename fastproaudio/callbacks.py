@@ -34,10 +34,12 @@ class CropTargets(Callback):
 # %% ../nbs/30_callbacks.ipynb #acdbfdea
 class WholeESR(Metric):
     "Error-to-signal ratio over the whole validation set: 0 perfect, 1 as bad as silence."
-    def reset(self): self.sums = 0.
-    def accumulate(self, learn): self.sums = self.sums + esr_sums(learn.to_detach(learn.pred).float(), learn.to_detach(learn.y).float()).double()
+    def reset(self): self.sums = None
+    def accumulate(self, learn):
+        new = esr_sums(learn.to_detach(learn.pred).float(), learn.to_detach(learn.y).float()).double()
+        self.sums = new if self.sums is None else self.sums+new
     @property
-    def value(self): return float(esr_from_sums(self.sums))
+    def value(self): return None if self.sums is None else float(esr_from_sums(self.sums))
     @property
     def name(self): return 'esr'
 
@@ -123,7 +125,7 @@ class ClockSchedule(Callback):
         if not self.training: return
         if self.since is None: self.since = self.clock()
         self.done = (self.clock()-self.since)/self.seconds
-        self.opt.set_hyper('lr', self.lr_at(self.done))
+        self.opt.set_hyper('lr', float(self.lr_at(self.done)))
     def after_batch(self):
         if not self.training: return
         self.done = (self.clock()-self.since)/self.seconds

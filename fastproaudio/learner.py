@@ -131,15 +131,17 @@ def _check_finite(x, start, name, sr):
     return x
 
 # %% ../nbs/31_learner.ipynb #59128c2a
+def _on_cpu(learn): return torch.device(ifnone(learn.dls.device, 'cpu')).type=='cpu'
+
 @patch
 def to_bf16(self:AudioLearner):
     "Train in bf16 autocast, on a GPU or on a CPU."
-    return self.add_cb(CPUBF16() if self.dls.device.type=='cpu' else MixedPrecision(amp_mode=AMPMode.BF16))
+    return self.add_cb(CPUBF16() if _on_cpu(self) else MixedPrecision(amp_mode=AMPMode.BF16))
 
 @patch
 def to_fp16(self:AudioLearner, **kwargs):
     "Train in fp16 autocast on a GPU; a CPU stays at float32 and says so."
-    if self.dls.device.type!='cpu': return self.add_cb(MixedPrecision(**kwargs))
+    if not _on_cpu(self): return self.add_cb(MixedPrecision(**kwargs))
     print("fp16 needs a GPU: training stays at float32; to_bf16() works on a CPU")
     return self
 
@@ -147,6 +149,17 @@ def to_fp16(self:AudioLearner, **kwargs):
 def to_fp32(self:AudioLearner):
     "Train in float32 again."
     return self.remove_cbs([MixedPrecision, CPUBF16])
+
+# %% ../nbs/31_learner.ipynb #6d182057
+@patch
+def summary(self:AudioLearner):
+    "What the model is made of, all its parameters counted, and how far it hears."
+    m,sr = getattr(self.model, 'module', self.model),getattr(self.dls, 'sr', None)
+    count = lambda ps: sum(p.numel() for p in ps)
+    line = f"{type(m).__name__}: {count(m.parameters()):,} parameters in all, {count(p for p in m.parameters() if p.requires_grad):,} trained"
+    rf = getattr(m, 'receptive_field', None)
+    if rf: line += f"; receptive field {rf:,} samples" + (f" ({1000*rf/sr:.1f} ms)" if sr else '') + f", {m.lookahead} of them ahead"
+    return PrettyString(f"{line}\n\n{Learner.summary(self)}")
 
 # %% ../nbs/31_learner.ipynb #dee3e76b
 @delegates(Learner.__init__)
