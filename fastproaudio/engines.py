@@ -35,7 +35,7 @@ def _spread(builder, x):
     v = builder.insert_element(ir.Constant(_vec, ir.Undefined), x, ir.Constant(_i32, 0))
     return builder.shuffle_vector(v, ir.Constant(_vec, ir.Undefined), ir.Constant(ir.VectorType(_i32, WIDTH), None))
 
-# %% ../nbs/17a_engines.ipynb #05fdc42e
+# %% ../nbs/17a_engines.ipynb #797c2cd5
 def _loop(builder, start, stop, step, sums, body):
     "Code of `for i in range(start, stop, step)`: `body(i, sums)` returns the new sums; returns `i` and the sums at the end."
     entry,loop,done = builder.block,builder.append_basic_block('loop'),builder.append_basic_block('done')
@@ -85,8 +85,8 @@ def _tile(rows, cols, unroll=1):
         return types.void(y, i, i, x, i, i, w, i, i, i), codegen
     return tile
 
-_tile11,_tile14 = _tile(1, 1, unroll=8),_tile(1, 4, unroll=2)
-_tile41,_tile44,_tile81,_tile82 = _tile(4, 1, unroll=2),_tile(4, 4),_tile(8, 1),_tile(8, 2)
+_tile11,_tile12,_tile14 = _tile(1, 1, unroll=8),_tile(1, 2, unroll=4),_tile(1, 4, unroll=2)
+_tile41,_tile42,_tile44,_tile81,_tile82 = _tile(4, 1, unroll=2),_tile(4, 2),_tile(4, 4),_tile(8, 1),_tile(8, 2)
 
 # %% ../nbs/17a_engines.ipynb #9f9f8a2d
 def _jit(f):
@@ -94,10 +94,10 @@ def _jit(f):
     try: return njit(cache=True, nogil=True, boundscheck=False)(f)
     except RuntimeError: return njit(nogil=True, boundscheck=False)(f)
 
-# %% ../nbs/17a_engines.ipynb #92169cdb
+# %% ../nbs/17a_engines.ipynb #7b51a6f1
 @_jit
 def _product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
-    "`y += x @ w` for `rows` rows; `w` is packed: `k x n`, `n` a multiple of 16, in panels of 64 columns, then of 16."
+    "`y += x @ w` for `rows` rows; `w` is packed: `k x n`, `n` a multiple of 16, in panels of 64 columns, then of 32, then of 16."
     j = 0
     while j+64<=n:
         r,p = 0,wo+j*k
@@ -112,7 +112,19 @@ def _product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
             _tile14(y, yo+r*ldy+j, ldy, x, xo+r*ldx, ldx, w, p, 64, k)
             r += 1
         j += 64
-    while j<n:
+    if j+32<=n:
+        r,p = 0,wo+j*k
+        while r+8<=rows:
+            _tile82(y, yo+r*ldy+j, ldy, x, xo+r*ldx, ldx, w, p, 32, k)
+            r += 8
+        while r+4<=rows:
+            _tile42(y, yo+r*ldy+j, ldy, x, xo+r*ldx, ldx, w, p, 32, k)
+            r += 4
+        while r<rows:
+            _tile12(y, yo+r*ldy+j, ldy, x, xo+r*ldx, ldx, w, p, 32, k)
+            r += 1
+        j += 32
+    if j<n:
         r,p = 0,wo+j*k
         while r+8<=rows:
             _tile81(y, yo+r*ldy+j, ldy, x, xo+r*ldx, ldx, w, p, 16, k)
@@ -123,9 +135,8 @@ def _product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
         while r<rows:
             _tile11(y, yo+r*ldy+j, ldy, x, xo+r*ldx, ldx, w, p, 16, k)
             r += 1
-        j += 16
 
-# %% ../nbs/17a_engines.ipynb #79b1c878
+# %% ../nbs/17a_engines.ipynb #81e62a81
 def _up(n, m=WIDTH): return -(-n//m)*m
 
 def _pad(
@@ -140,8 +151,8 @@ def _pack(
 ) -> np.ndarray: # Flat, `n` filled up to a multiple of 16
     "Weights in the order in which `_product` reads them."
     w = _pad(w, _up(w.shape[1]))
-    full = w.shape[1]//PANEL*PANEL
-    parts = [w[:, j:j+PANEL] for j in range(0, full, PANEL)] + [w[:, j:j+WIDTH] for j in range(full, w.shape[1], WIDTH)]
+    edges = [*range(0, w.shape[1]-PANEL+1, PANEL), w.shape[1]//PANEL*PANEL, w.shape[1]//(2*WIDTH)*2*WIDTH, w.shape[1]]
+    parts = [w[:, a:b] for a,b in zip(edges, edges[1:]) if b>a]
     return np.concatenate([np.ascontiguousarray(p).ravel() for p in parts])
 
 # %% ../nbs/17a_engines.ipynb #9e40ab6f
