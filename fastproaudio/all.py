@@ -11,17 +11,32 @@ from fastai.callback.all import *
 from fastai.data.all import *
 from .dsp import *
 from .io import *
+from .spectro import *
+from .likelihood import *
 from .models.blocks import *
 from .models.fir import *
 from .models.tcn import *
 from .models.unet import *
 from .models.wavenet import *
+from .models.lstm import *
+from .models.seq2seq import *
 from .losses import *
+from .generate import *
 from .export.core import *
 from .export.audacity import *
 from .core import *
 from .data import *
+from .streams import *
+from .tokens import *
+from .datasets import *
+from .prepare import *
 from .callbacks import *
 from .learner import *
+from .autoregressive import *
+from .sequences import *
+from .analysis import *
 from .report import *
 from .demo import bundled, judge
+
+# %% ../nbs/35_all.ipynb #d702fe76
+__all__ = [o for o in globals() if not o.startswith('_')]       # nbdev lists what a module defines; this one passes on

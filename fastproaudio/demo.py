@@ -28,7 +28,7 @@ def bundled(
         raise ValueError(f"expected one of {', '.join(sorted(p.name for p in root.iterdir()))}, got {name!r}")
     return root/name
 
-# %% ../nbs/34_demo.ipynb #c8337151
+# %% ../nbs/34_demo.ipynb #36066c4c
 def run_demo(
     out:str|Path='demo_out', # Folder for what it makes
     n_epoch:int=70, # Passes over the ten seconds of training sound
@@ -49,7 +49,7 @@ def run_demo(
     learn.export(Path('learner.pkl'))
     meta = dict(short_description=f'Learned from {task}', long_description=f'A WaveNet trained on the bundled {task} recordings.',
                 domain_tags=['music'], tags=['effect'], labels=['wet'])
-    print(export(learn, out/'audacity', to='audacity', metadata=meta))
+    print(export(learn, out/'audacity', to='audacity', metadata=meta, n_random=3))
     print(f"{out}: dry.wav, wet.wav, predicted.wav, picture.png, report.md, learner.pkl, audacity/")
     return report
 
@@ -76,7 +76,7 @@ def judge(
     print(report.markdown())
     return report
 
-# %% ../nbs/34_demo.ipynb #5c238dbd
+# %% ../nbs/34_demo.ipynb #3b3ad5c5
 def main(argv=None):
     "`python -m fastproaudio.demo`: run the demo."
     p = argparse.ArgumentParser(description="Learn the bundled guitar amp, and leave sound, picture, report and exports in a folder.")
@@ -84,6 +84,7 @@ def main(argv=None):
     p.add_argument('--epochs', type=int, default=70, help='passes over the training sound (default: 70)')
     p.add_argument('--task', default='guitar_dist', choices=['guitar_dist', 'tabla_comp'], help='which bundled effect')
     a = p.parse_args(argv)
+    torch.set_num_threads(1)                                     # a small network: on a busy machine two threads wait for one another
     try: run_demo(a.out, a.epochs, a.task)
     except (ValueError, OSError) as e: raise SystemExit(f'error: {e}')
 
