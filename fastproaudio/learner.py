@@ -19,7 +19,7 @@ from .callbacks import *
 from .core import *
 from .data import *
 from .io import audio_info, audio_writer, read_audio
-from .losses import ESRLoss, mae
+from .losses import ESRLoss, esr_items, mae
 from .models.blocks import AudioModel, run_long, unpadded
 
 # %% ../nbs/31_learner.ipynb #c099c861
@@ -56,6 +56,19 @@ class AudioLearner(Learner):
         b = dl.one_batch()
         _,_,preds = self.get_preds(dl=[b], with_decoded=True)
         dl.show_results(b, preds, max_n=max_n, **kwargs)
+
+    def plot_top_losses(self,
+        k:int=4, # How many
+        ds_idx:int=1, # 1: validation, 0: training
+        **kwargs
+    ) -> list: # File, time of its first sample in seconds, error-to-signal ratio; the worst first
+        "Draw and play the chunks with the highest error-to-signal ratio, with file name and time."
+        dl = self.dls[ds_idx].new(shuffle=False, drop_last=False)
+        with self.no_logging(): preds,targs = self.get_preds(dl=dl)
+        ratios,rows = esr_items(cast(preds, Tensor), cast(targs, Tensor)).topk(min(k, len(preds)))
+        b = first(dl.new(bs=len(rows)).create_batches(rows.tolist()))
+        dl.show_results(dl.after_batch(b), preds[rows], max_n=len(rows), **kwargs)
+        return [(p, t/dl.sr, float(r)) for (p,t),r in zip(dl.spans(rows), ratios)]
 
     def _source(self, item, each_channel):
         "A recording as a function that reads `(batch, channels, samples)`, its length and its rate; checked against the model."

@@ -445,3 +445,21 @@ def test_show_results_plays_input_target_prediction_and_error(tmp_path):
     text = ''.join(str(o) for o in outs)
     assert text.count('<audio')==8 and 'image/png' in text
     assert all(w in text for w in ('input', 'target', 'prediction', 'error'))
+
+
+def test_top_losses_are_where_it_is_wrong(tmp_path, capsys):
+    x,y = recordings(tmp_path)
+    y[:, 5800:5900] += noise(100, seed=9)                        # what no model can know
+    write_audio(tmp_path/'spoilt.wav', y, SR, subtype='FLOAT')
+    learn = make_learner(tmp_path, MODELS['tcn'](), files=('dry.wav', 'spoilt.wav'))
+    from execnb.shell import CaptureShell
+    from matplotlib import pyplot as plt
+    shell = CaptureShell()
+    shell.user_ns['learn'] = learn
+    with quiet(learn): learn.fit(5, 1e-2)
+    text = ''.join(map(str, shell.run('with learn.no_bar(): worst = learn.plot_top_losses(2)')))
+    plt.close('all')
+    assert not shell.exc, shell.exc
+    (f,t,r),(_,_,r2) = shell.user_ns['worst']
+    assert f.name=='dry.wav' and t*SR<=5800 and 5900<=t*SR+CHUNK and r>r2
+    assert f'dry.wav  {t:.2f} s' in text and text.count('<audio')==8
