@@ -62,18 +62,31 @@ class AudioTokens(AudioTensor):
 class AudioSpectrogram(AudioTensor):
     "A spectrogram `(channels, bins, frames)`, alone or in a batch; `hop_length` samples from frame to frame."
     hop_length = None
+    freqs = None # Hz of each bin, rising, for the axis
     nchannels = property(lambda self: self.shape[-3] if self.ndim>2 else 1)
     nsamples = property(lambda self: self.shape[-1]*(self.hop_length or 1))
 
-    def show(self, ctx=None, title=None, **kwargs):
-        "Draw the first channel on `ctx`."
+    def show(self, ctx=None, title=None, unit='dB', **kwargs):
+        "Draw the first channel on `ctx`, with axes in hertz and seconds where they are known, and a bar in `unit`."
         x,ax = cast(self, Tensor).detach().cpu().float(),ctx or plt.subplots(figsize=(8, 2.5))[1]
         seconds = self.duration if self.sr and self.hop_length else None
         extent = (0, seconds, 0, x.shape[-2]) if seconds else None
-        ax.imshow((x[0] if x.ndim>2 else x).numpy(), origin='lower', aspect='auto', extent=extent,
-                  **{'cmap':'magma', **kwargs})
+        im = ax.imshow((x[0] if x.ndim>2 else x).numpy(), origin='lower', aspect='auto', extent=extent,
+                       **{'cmap':'magma', **kwargs})
         ax.set(xlabel='seconds' if seconds else 'frames', ylabel='bins', title=title)
+        if self.freqs is not None: self._hz_axis(ax, x.shape[-2])
+        if unit: ax.figure.colorbar(im, ax=ax, label=unit, pad=.01)
         return ax
+
+    def _hz_axis(self, ax, n_bins):
+        "Ticks at round frequencies, where the bins with these frequencies are."
+        f = np.asarray(self.freqs, dtype=float)
+        if f.shape!=(n_bins,): raise ValueError(f"expected {n_bins} freqs, one for each bin, got {f.shape}")
+        hz = [h for h in (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000) if f[0]<=h<=f[-1]]
+        at = np.interp(hz, f, np.arange(n_bins)+.5)
+        apart = [i for i in range_of(hz) if i==len(hz)-1 or at[i+1]-at[i]>n_bins/16]
+        ax.set_yticks(at[apart], [f'{hz[i]/1000:g}k' if hz[i]>=1000 else hz[i] for i in apart])
+        ax.set_ylabel('Hz')
 
 # %% ../nbs/20_core.ipynb #c0062597
 def _as_wave(
@@ -343,6 +356,10 @@ def show_batch(x:tuple, y:AudioTensor, samples:object, ctxs=None, max_n=4, title
 def show_batch(x:AudioSpectrogram, y:object, samples:object, ctxs=None, max_n=4, titles=None, starts=None,
                hear=True, **kwargs):
     "Each spectrogram, its label in the title."
+    return _show_spectra(samples, max_n, titles, ctxs)
+
+def _show_spectra(samples, max_n, titles, ctxs):
+    "Draw items that hold spectrograms."
     samples = list(samples)[:max_n]
     if ctxs is None:
         size = (9, 2.5*len(samples))
@@ -393,3 +410,9 @@ def show_results(x:AudioTensor, y:object, samples:object, outs:object, ctxs=None
     "Each sound with its label and the predicted one in the title, with players."
     samples = [(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)]
     return _show_samples(samples, max_n, titles, starts, ctxs, hear)
+
+@dispatch
+def show_results(x:AudioSpectrogram, y:object, samples:object, outs:object, ctxs=None, max_n=4, titles=None,
+                 starts=None, hear=True, **kwargs):
+    "Each spectrogram with its label and the predicted one in the title."
+    return _show_spectra([(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)], max_n, titles, ctxs)

@@ -203,7 +203,7 @@ def _check_kwargs(kwargs):
 @delegates()
 class ChunkDL(TfmdDL):
     "A loader of chunks of files: picks `(file, start)` in the main process, reads input and target alike."
-    _own = set('chunk_len left right sr n_chs read_len preload pad trim flip_polarity check seed'.split())
+    _own = set('chunk_len left right sr n_chs read_len preload pad head trim flip_polarity check seed'.split())
     def __init__(self,
         dataset, # Tuples of `AudioFile`s and labels
         bs:int=16, # Chunks in a batch
@@ -217,6 +217,7 @@ class ChunkDL(TfmdDL):
         read_len:int=None, # Read this many samples at once and cut chunks from them, None: read each chunk
         preload:bool=False, # Keep all sound in memory, exactly
         pad:bool=False, # Take files shorter than a chunk, with silence after (and before) them
+        head:bool=False, # Only the chunk at the start of each file, where a recording of one sound begins
         trim:bool=False, # Take pairs of different length, as far as the shorter goes
         flip_polarity:bool=False, # In training, turn over every second chunk: input and target together
         check:bool=None, # Listen to all files for NaN, silence and clipping; None: if 10 minutes or less
@@ -227,7 +228,7 @@ class ChunkDL(TfmdDL):
         **kwargs
     ):
         _check_kwargs(kwargs)
-        store_attr('chunk_len,sr,n_chs,read_len,preload,pad,trim,flip_polarity,check,seed')
+        store_attr('chunk_len,sr,n_chs,read_len,preload,pad,head,trim,flip_polarity,check,seed')
         self.rows = ifnone(rows, [tuplify(dataset[i]) for i in range(0 if rows else len(dataset))])
         self._open()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, drop_last=drop_last, n=0,
@@ -313,7 +314,7 @@ def _check_content(files, check, limit_s=600.):
 def _span(self:ChunkDL, f, left, right):
     "Where chunks of a file may start, and where the last must end."
     a,b = max(f.start, f.lo+left),f.stop-right
-    if b-a>=self.chunk_len: return a,b
+    if b-a>=self.chunk_len: return (a, a+self.chunk_len) if self.head else (a, b)
     if not self.pad:
         raise ValueError(f"{f.path}: expected at least {left+self.chunk_len+right} samples "
                          f"(context {left}+{right}, chunk_len {self.chunk_len}), got "
@@ -612,6 +613,8 @@ def from_folder(cls:AudioDataLoaders,
     n_ch:int=1, # Channels, None: any, all files alike
     resample:bool=False, # Convert files of another rate, in memory
     val_bs:int=None, # Chunks in a validation batch
+    item_tfms:list=None, # Transforms of single items
+    batch_tfms:list=None, # Transforms of batches
     device=None, # Device of the batches
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
@@ -619,5 +622,6 @@ def from_folder(cls:AudioDataLoaders,
     named,seed = (Path(path)/train).is_dir(),kwargs.get('seed')
     splitter = GrandparentSplitter(train, valid) if named else RandomSplitter(valid_pct, seed)
     blocks = (AudioBlock(sr, n_ch, resample=resample), CategoryBlock(vocab=vocab))
-    db = DataBlock(blocks, get_items=get_audio_files, get_y=parent_label, splitter=splitter)
+    db = DataBlock(blocks, get_items=get_audio_files, get_y=parent_label, splitter=splitter, item_tfms=item_tfms,
+                   batch_tfms=batch_tfms)
     return cls.from_dblock(db, path, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})

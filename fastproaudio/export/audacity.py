@@ -475,6 +475,7 @@ def _as_knobs(knobs, model, names):
 def _wrap(model, knobs, lookahead):
     "The model as a host calls it; what is a wrapper already stays as it is."
     if isinstance(model, (WaveformToWaveform, WaveformToLabels)): return model
+    if hasattr(model, 'labeller'): return model.labeller()              # a classifier: writes labels
     return fit_model(model, torch.tensor(list(knobs.values())) if knobs else None, lookahead=lookahead)
 
 def _check_width(effect, multichannel):
@@ -490,6 +491,7 @@ def _describe(effect, sr, name, multichannel, knobs, fields):
     "Checked metadata of an effect."
     if knobs: fields = {'knobs':knobs, **fields}
     if isinstance(effect, WaveformToLabels):
+        if hasattr(effect, 'vocab'): fields = {'labels':list(effect.vocab), **fields}
         return make_metadata(sr, name, None, multichannel, **{'effect_type':EFFECT_TYPES[1], **fields})
     with torch.no_grad(): y = effect(torch.zeros(1+multichannel, 4096))
     return make_metadata(sr, name, y.shape[0], multichannel, **fields)
