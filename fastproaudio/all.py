@@ -32,6 +32,7 @@ from .datasets import *
 from .prepare import *
 from .callbacks import *
 from .learner import *
+from .classifier import *
 from .autoregressive import *
 from .sequences import *
 from .analysis import *
