@@ -266,14 +266,14 @@ class ToSpectrogram(Transform):
         self.layer.to(y.device)
         return AudioSpectrogram(self.to_db(self.layer(y)), sr=self.sr, hop_length=self.hop_length, freqs=self.freqs, rows=getattr(x, 'rows', None))
 
-# %% ../nbs/31c_classifier.ipynb #9178dcf6
+# %% ../nbs/31c_classifier.ipynb #22291f9a
 def confusion(
     learn:Learner, # A classifier
     ds_idx:int=1, # 0: training, 1: validation
     dl:DataLoader=None, # Other items
 ) -> Tensor: # `(n_classes, n_classes)` counts; rows are what it was, columns what was said
     "How often each class was taken for each."
-    probs,targs = learn.get_preds(ds_idx=ds_idx, dl=dl)
+    with learn.no_bar(): probs,targs = learn.get_preds(ds_idx=ds_idx, dl=dl)
     n = len(learn.dls.vocab)
     return torch.bincount(targs.long()*n+probs.argmax(-1), minlength=n*n).reshape(n, n)
 
@@ -284,7 +284,7 @@ def worst(
 ) -> list: # `(file, start in seconds, class, class said, probability of the right one)`, worst first
     "The sounds whose own class was given the least probability."
     dl = learn.dls[ds_idx].new(shuffle=False, drop_last=False)
-    probs,targs = learn.get_preds(dl=dl)
+    with learn.no_bar(): probs,targs = learn.get_preds(dl=dl)
     p = probs[torch.arange(len(targs)), targs.long()]
     names,spans = learn.dls.vocab,dl.spans()
     return [(spans[i][0], spans[i][1]/dl.sr, names[int(targs[i])], names[int(probs[i].argmax())], float(p[i])) for i in p.argsort()[:k].tolist()]
