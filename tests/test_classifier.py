@@ -144,6 +144,27 @@ def test_worst_and_confusion_agree(learn):
     assert [o[-1] for o in w]==sorted(o[-1] for o in w)
     assert all(path.parent.name==was for path,_,was,_,_ in w)
 
+def test_top_losses_name_file_time_and_classes(learn):
+    titles = [ax.get_title() for ax in learn.plot_top_losses(2)]
+    path,start,was,said,p = worst(learn, 1)[0]
+    assert len(titles)==2 and titles[0].startswith(f'{path.name}  {start:.2f} s  {was} -> {said}')
+
+@pytest.mark.parametrize('arch', ['spec', 'wave'])
+def test_trains_with_everything_on_and_by_the_clock(arch, tmp_path):
+    torch.manual_seed(0)
+    learn = classifier_learner(loaders(), arch=arch, width=4, path=tmp_path)
+    before = [p.detach().clone() for p in learn.model.parameters()]
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+        learn.fit_for(.002)
+    assert all(p.isfinite().all() and not torch.equal(p, q) for p,q in zip(learn.model.parameters(), before))
+
+def test_rare_classes_count_more():
+    dls = loaders()
+    w,n = class_weights(dls, 1.),torch.bincount(torch.tensor([int(r[1]) for r in dls.train.rows])).float()
+    torch.testing.assert_close(w*n, torch.full((4,), n.sum()/4))
+    assert torch.equal(class_weights(dls, 0.), torch.ones(4))
+
 def test_label_track_round_trip(tmp_path):
     events = [Event('kick', 0., .25), Event('große Trommel', 1.5, 1.5)]
     assert read_labels(write_labels(tmp_path/'l.txt', events))==events
