@@ -19,14 +19,14 @@ demo: $(VENV)/.ready
 
 # Notebooks and modules in sync, every notebook cell, every test.
 test: $(VENV)/.ready
-	$(PY) -m pytest tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests
 
 # After editing a notebook: export it, clean it, and check that everything is in sync.
 notebooks: $(VENV)/.ready
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-clean
 	$(PY) tools/readme.py
-	$(PY) -m pytest tests/test_notebooks.py -k "in_sync or readme"
+	$(PY) -m pytest tests/test_notebooks.py -k "in_sync"
 
 # Tables beside the peers; minutes each, see benchmarks/README.md.
 bench: $(VENV)/.ready

@@ -37,7 +37,7 @@ def ours(src, task, seconds):
             model.fit(read_audio(src/'train_input.flac')[0], read_audio(src/'train_target.flac')[0])
             learn = AudioLearner(dls, model, loss_func=ESRLoss())
         else:
-            learn = effects_learner(dls, model, loss_func=effects_loss(), checkpoint=None)
+            learn = effects_learner(dls, model, checkpoint=None)
             with learn.no_bar(), learn.no_logging(): learn.fit_for((seconds-(time.process_time()-start))/60, clock=time.process_time)
         spent = time.process_time()-start
         return learn.predict(src/'test_input.flac').as_subclass(torch.Tensor), spent, model

@@ -19,7 +19,7 @@ from .callbacks import *
 from .core import *
 from .data import *
 from .io import audio_info, audio_writer, read_audio
-from .losses import ESRLoss, esr_items, mae
+from .losses import effects_loss, esr_items, mae
 from .models.blocks import AudioModel, run_long, unpadded
 
 # %% ../nbs/31_learner.ipynb #c099c861
@@ -179,7 +179,7 @@ def summary(self:AudioLearner):
 def effects_learner(
     dls:DataLoaders, # Pairs: input and target chunks
     model:nn.Module, # `(batch, n_in, samples)` to `(batch, n_out, samples)`
-    loss_func:Callable=None, # None: `ESRLoss()`
+    loss_func:Callable=None, # None: `effects_loss()`
     metrics:list=None, # None: ESR over the whole validation set, and mean absolute error
     lr:float=4e-3, # Largest learning rate
     clip:float=1., # Most norm of a gradient; None: any
@@ -196,7 +196,7 @@ def effects_learner(
     if clip: ours.append(GradientClip(clip))
     if checkpoint: ours.append(Checkpoint(checkpoint))
     kwargs.setdefault('wd', 0.)
-    return AudioLearner(dls, model, loss_func=ifnone(loss_func, ESRLoss()), metrics=ifnone(metrics, [WholeESR(), mae]), lr=lr,
+    return AudioLearner(dls, model, loss_func=ifnone(loss_func, effects_loss()), metrics=ifnone(metrics, [WholeESR(), mae]), lr=lr,
                         cbs=ours+L(cbs), **kwargs)
 
 def _check_channels(dls, model):

@@ -281,7 +281,7 @@ def test_shifted_by_one_sample_is_next_sample_prediction(tmp_path):
     w = 2*math.pi*1000/SR
     s = sine(1000, SR, 4001, amp=.5)[None]
     write_audio(tmp_path/'now.wav', s[:, :-1], SR, subtype='FLOAT'); write_audio(tmp_path/'next.wav', s[:, 1:], SR, subtype='FLOAT')
-    learn = make_learner(tmp_path, FIR(2), files=('now.wav', 'next.wav'), clip=None)
+    learn = make_learner(tmp_path, FIR(2), files=('now.wav', 'next.wav'), clip=None, loss_func=ESRLoss())
     with quiet(learn): learn.fit_one_cycle(60, .1)
     taps = learn.model.taps.detach().flatten()
     torch.testing.assert_close(taps, torch.tensor([2*math.cos(w), -1.]), atol=.01, rtol=0) # s[t+1] = 2 cos(w) s[t] - s[t-1]
