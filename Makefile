@@ -28,9 +28,10 @@ notebooks: $(VENV)/.ready
 	$(PY) tools/readme.py
 	$(PY) -m pytest tests/test_notebooks.py -k "in_sync"
 
-# Tables beside the peers; minutes each, see benchmarks/README.md.
+# Tables beside the peers; minutes each. DATA is a folder of recordings, see benchmarks/README.md.
 bench: $(VENV)/.ready
-	for b in benchmarks/*.py; do $(PY) $$b || exit 1; done
+	for b in data losses spectro generate export; do $(PY) benchmarks/$$b.py || exit 1; done
+	if [ -n "$(DATA)" ]; then $(PY) benchmarks/effects.py "$(DATA)"; fi
 
 readme: $(VENV)/.ready
 	$(PY) tools/readme.py

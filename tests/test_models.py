@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fastproaudio.dsp import noise
+from fastproaudio.models.blocks import run_long
 from fastproaudio.models.fir import FIR, Parallel
 from fastproaudio.models.nam import NAMWaveNet
 from fastproaudio.models.lstm import LSTMEffect
@@ -163,14 +164,31 @@ def test_script_equals_eager_and_streams(model):
     assert (y[..., model.latency:]-want[..., :201-model.latency]).abs().max() <= 1e-6
 
 
+def test_compile_equals_eager(model):
+    "Every graph is captured whole, forwards and backwards, without the code generator's minutes."
+    torch._dynamo.reset()
+    c = torch.compile(model, backend='aot_eager', dynamic=True)
+    for n in (50, 201):
+        x, knobs = make_input(model, n)
+        with torch.no_grad(): torch.testing.assert_close(c(x, knobs), model(x, knobs), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize('name', ['tcn_knobs', 'unet_causal'])
-def test_compile_equals_eager(name):
+def test_generated_code_equals_eager(name):
     torch.manual_seed(0)
+    torch._dynamo.reset()
     m = MODELS[name]().eval()
     c = torch.compile(m, dynamic=True)
     for n in (50, 201):
         x, knobs = make_input(m, n)
         with torch.no_grad(): torch.testing.assert_close(c(x, knobs), m(x, knobs), atol=1e-5, rtol=0)
+
+
+def test_run_in_pieces_equals_one_pass(model):
+    x, knobs = make_input(model, 700, bs=1)
+    with torch.no_grad():
+        parts = list(run_long(model, lambda start, n: x[..., start:start+n], 700, knobs, piece=150))
+        assert (torch.cat(parts, -1)-model(x, knobs)).abs().max() <= 1e-6
 
 
 def test_bf16_autocast_is_finite_and_near(model):

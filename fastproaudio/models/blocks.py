@@ -196,6 +196,14 @@ def run_long(
     if not isinstance(model, AudioModel):
         yield model(read(0, n), *more)
         return
+    if getattr(model, 'recurrent', False):                       # its memory has no end: carried, not read again
+        state = None
+        for start in range(0, n, piece):
+            x = read(start, min(piece, n-start))
+            state = model.init_state(x.shape[0], knobs) if state is None else state
+            y,state = model.stream(x, state, knobs)
+            yield y
+        return
     step = max(1, piece//model.stride)*model.stride              # a piece starts where the network's strides do
     past,ahead = model.receptive_field-1-model.lookahead,model.lookahead
     for start in range(0, n, step):
