@@ -275,7 +275,7 @@ class LSTMEffect(AudioModel):
         with torch.no_grad(): self.out.weight.mul_(.1), self.out.bias.zero_()      # training starts near the dry sound
         self.dry = nn.Parameter(torch.eye(n_out, n_in))
 
-    def run(self,
+    def go_on(self,
         x:Tensor, # `(batch, n_in, n)`
         state:List[Tensor], # `[h, c, ...]`, updated in place
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1
@@ -290,7 +290,7 @@ class LSTMEffect(AudioModel):
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1
     ) -> Tensor: # `(batch, n_out, n-receptive_field+1)`
-        return self.run(x, self.lstm.init_state(x.shape[0]), knobs)[..., self.receptive_field-1:]
+        return self.go_on(x, self.lstm.init_state(x.shape[0]), knobs)[..., self.receptive_field-1:]
 
     @torch.jit.export
     def init_state(self,
@@ -300,7 +300,7 @@ class LSTMEffect(AudioModel):
         "State of a stream before its first sample: `warm_up` samples of silence were heard."
         state = self.lstm.init_state(bs)
         silence = torch.zeros(bs, self.n_in, self.receptive_field-1, dtype=self.dry.dtype, device=self.dry.device)
-        if self.receptive_field>1: self.run(silence, state, knobs)
+        if self.receptive_field>1: self.go_on(silence, state, knobs)
         return state
 
     @torch.jit.export
@@ -311,4 +311,4 @@ class LSTMEffect(AudioModel):
     ): # `(bs, n_out, n)`, and the state for the next call
         "One block of an endless sound."
         self.check_input(x, knobs)
-        return self.run(x, state, knobs), state
+        return self.go_on(x, state, knobs), state
