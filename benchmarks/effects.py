@@ -1,6 +1,6 @@
 """Learning an effect: this library beside Neural Amp Modeler's trainer, on the same recordings, at equal CPU seconds.
 
-    python benchmarks/effects.py DATA [--seconds 90] [--tasks a_dist b_comp c_reverb]
+    python benchmarks/effects.py DATA [--seconds 30 90] [--tasks a_dist b_comp c_reverb]
 
 DATA holds one folder a task with {train,test}_{input,target}.flac. Everything runs on one thread, and time is the process's own CPU time,
 fitting, validation and reading included. NAM's net is its standard WaveNet with its recipe: mean squared error and 2e-4
@@ -71,7 +71,7 @@ def peer(src, seconds, seed=0, ny=8192, bs=16):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('data', type=Path)
-    p.add_argument('--seconds', type=float, default=90, help='CPU seconds for each')
+    p.add_argument('--seconds', type=float, nargs='+', default=[30, 90], help='CPU seconds for each; several: one row for each')
     p.add_argument('--tasks', nargs='+', default=['a_dist', 'b_comp', 'c_reverb'])
     a = p.parse_args()
     torch.set_num_threads(1)
@@ -87,12 +87,13 @@ def main():
         for name, pred in (('silence', torch.zeros_like(y)), ('dry at best gain', best_gain(fx, fy)*x), ('best filter, 4096 taps', fft_conv(x, h))):
             print(f'| {task} | {name} | | | |', ' | '.join(f'{v:.4f}' for v in figures(pred, y)), '|', flush=True)
         row = lambda name, m, s, pred: print(f'| {task} | {name} | {sum(p.numel() for p in m.parameters())} | {m.receptive_field} | {s:.0f} |',
-                                             ' | '.join(f'{v:.5f}' for v in figures(pred, y)), '|', flush=True)
-        pred, spent, m = ours(src, task, a.seconds)
-        row(f'fastproaudio {type(m).__name__}', m, spent, pred)
-        try: m, pred, spent = peer(src, a.seconds)
-        except ImportError: continue
-        row('NAM 0.13 standard', m, spent, pred)
+                                             ' | '.join(f'{v:.2g}' if v < 1e-4 else f'{v:.5f}' for v in figures(pred, y)), '|', flush=True)
+        for seconds in a.seconds:
+            pred, spent, m = ours(src, task, seconds)
+            row(f'fastproaudio {type(m).__name__}', m, spent, pred)
+            try: m, pred, spent = peer(src, seconds)
+            except ImportError: continue
+            row('NAM 0.13 standard', m, spent, pred)
 
 
 if __name__ == '__main__': main()
