@@ -7,7 +7,6 @@ fitting, validation and reading included. NAM's net is its standard WaveNet with
 multi-resolution STFT, Adam at 4e-3 with a decay of .993 an epoch, batches of 16 x 8192 samples.
 """
 import argparse
-import math
 import tempfile
 import time
 import warnings
@@ -16,7 +15,6 @@ from pathlib import Path
 import torch
 
 from fastproaudio.all import *
-from fastproaudio.losses import baselines
 
 OURS = {'a_dist': lambda: WaveNet(n_layers=5, ks=5, dilation_growth=4), 'b_comp': lambda: TCN(channel_width=16), 'c_reverb': lambda: FIR(32768)}
 

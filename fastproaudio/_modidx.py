@@ -1089,6 +1089,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'fastproaudio/models/blocks.py'),
                                             'fastproaudio.models.blocks.AudioModel._recompute': ( 'blocks.html#audiomodel._recompute',
                                                                                                   'fastproaudio/models/blocks.py'),
+                                            'fastproaudio.models.blocks.AudioModel._silent_past': ( 'blocks.html#audiomodel._silent_past',
+                                                                                                    'fastproaudio/models/blocks.py'),
                                             'fastproaudio.models.blocks.AudioModel.check_input': ( 'blocks.html#audiomodel.check_input',
                                                                                                    'fastproaudio/models/blocks.py'),
                                             'fastproaudio.models.blocks.AudioModel.compute_receptive_field': ( 'blocks.html#audiomodel.compute_receptive_field',

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import matplotlib.pyplot as plt
 from fastai.basics import *
 from .core import *
-from .dsp import amp2db, delay
-from .losses import baselines, mae, stft_distance, whole_esr
+from .dsp import amp2db, best_fir, best_gain, fft_conv
+from .losses import mae, stft_distance, whole_esr
 from .models.blocks import AudioModel
 
 # %% ../nbs/33_report.ipynb #6aa1d590
@@ -91,16 +91,13 @@ def effect_report(
     stream_s:float=3., # Seconds of sound for the streaming check; 0: none
 ) -> EffectReport: # Figures
     "Score a prediction beside the predictors that cost nothing, and check the stream."
-    from fastproaudio.dsp import best_fir, best_gain, fft_conv
     x,y,pred = [cast(o, Tensor) for o in (x, y, pred)]
     fx,fy = (x, y) if fit is None else [cast(o, Tensor) for o in fit]
-    base = baselines(x, y, fit=(fx, fy), n_taps=n_taps)
     preds = dict(zero=torch.zeros_like(y))
     if x.shape==y.shape: preds |= dict(identity=x, gain=best_gain(fx, fy)*x, filter=fft_conv(x, best_fir(fx, fy, min(n_taps, fx.shape[-1]))))
-    base = {k:v for k,v in base.items() if k in preds}
     stream = None
     if isinstance(model, AudioModel) and stream_s>0 and not model.n_knobs: stream = stream_check(model, x[..., :int(stream_s*sr)], sr=sr)
-    return EffectReport(float(whole_esr(pred, y)), float(mae(pred, y)), float(stft_distance(pred[None], y[None])), {k:float(v) for k,v in base.items()},
+    return EffectReport(float(whole_esr(pred, y)), float(mae(pred, y)), float(stft_distance(pred[None], y[None])), {k:float(whole_esr(v, y)) for k,v in preds.items()},
                         {k:float(mae(v, y)) for k,v in preds.items()}, {k:float(stft_distance(v[None], y[None])) for k,v in preds.items()},
                         sr, y.shape[-1]/sr, sum(p.numel() for p in model.parameters()), getattr(model, 'receptive_field', None), stream)
 

@@ -105,6 +105,7 @@ class AudioModel(nn.Module):
         self.receptive_field,self.lookahead,self.stride = receptive_field,lookahead,stride
         self.latency = -(-lookahead//stride)*stride
         self.pad_input = True                                    # False in training, where chunks bring real context
+        self.register_buffer('like', torch.zeros(0), persistent=False) # tells dtype and device, also in TorchScript
 
     def compute_receptive_field(self) -> int: # Samples
         "Input samples that one output sample depends on."
@@ -144,10 +145,7 @@ class AudioModel(nn.Module):
         knobs:Optional[Tensor]=None, # `(bs, n_knobs)`, the settings at the start
     ) -> List[Tensor]: # For `stream`
         "State of a stream before its first sample: it has heard nothing but silence."
-        p = list(self.parameters())[0]
-        n = self.receptive_field-1 + self.latency-self.lookahead
-        past = torch.zeros(bs, self.n_in, n, dtype=p.dtype, device=p.device)
-        return [torch.zeros(1, dtype=torch.int64), past]
+        return self._silent_past(bs)
 
     @torch.jit.export
     def stream(self,
@@ -158,6 +156,11 @@ class AudioModel(nn.Module):
         "One block of an endless sound."
         self.check_input(x, knobs)
         return self._recompute(x, state, knobs)
+
+    def _silent_past(self, bs:int) -> List[Tensor]:
+        "State of a stream that keeps nothing but its input."
+        n = self.receptive_field-1 + self.latency-self.lookahead
+        return [torch.zeros(1, dtype=torch.int64), torch.zeros(bs, self.n_in, n, dtype=self.like.dtype, device=self.like.device)]
 
     def _recompute(self, x:Tensor, state:List[Tensor], knobs:Optional[Tensor]):
         "Stream by running the whole receptive field again."

@@ -93,10 +93,8 @@ class UNet1d(AudioModel):
         knobs:Optional[Tensor]=None, # `(bs, n_knobs)`, the settings at the start
     ) -> List[Tensor]: # For `stream`
         "State of a stream before its first sample: every layer has heard the network's answer to silence."
+        if not self.causal: return self._silent_past(bs)
         p = self.out.weight
-        past = self.receptive_field-1 + self.latency-self.lookahead
-        if not self.causal:
-            return [torch.zeros(1, dtype=torch.int64), torch.zeros(bs, self.n_in, past, dtype=p.dtype, device=p.device)]
         state = [p.new_zeros(0)]
         for i,enc in enumerate(self.enc): state.append(new_line(p, bs, enc.conv.weight.shape[1], enc.context))
         for down in self.down: state.append(new_line(p, bs, down.weight.shape[1], down.context))
@@ -105,7 +103,7 @@ class UNet1d(AudioModel):
             state.append(new_line(p, bs, dec.conv.weight.shape[1]//2, self.strides[len(self.strides)-1-i]-1))
             state.append(new_line(p, bs, dec.conv.weight.shape[1], dec.context))
         state[0] = torch.zeros(len(state), dtype=torch.int64)
-        n = -(-past//self.stride)*self.stride
+        n = -(-(self.receptive_field-1)//self.stride)*self.stride
         self.stream(torch.zeros(bs, self.n_in, n, dtype=p.dtype, device=p.device), state, knobs)
         return state
 
