@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['db2amp', 'amp2db', 'rms_db', 'peak_db', 'sine', 'sweep', 'noise', 'impulse', 'pluck', 'mu_law_encode',
            'mu_law_decode', 'frame', 'overlap_add', 'delay', 'preemphasis', 'fft_conv', 'best_gain', 'correlate',
-           'best_fir', 'resample', 'check_wave', 'check_samples']
+           'best_fir', 'resample', 'check_wave', 'check_samples', 'one_thread']
 
 # %% ../nbs/00_dsp.ipynb #597efe22
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -276,3 +277,12 @@ def check_samples(
                          "render or record it again")
     if not silent and not (x!=0).any():
         raise ValueError(f"{name}: expected sound, got {x.shape[-1]} samples of silence; check the recording's input and cable")
+
+# %% ../nbs/00_dsp.ipynb #304d4382
+@contextmanager
+def one_thread():
+    "Inside, torch runs on one thread: on a busy machine a sample loop or a recurrent layer with several can be fifty times slower."
+    was = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(was)
