@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import AudioModel
+from .blocks import AudioModel, Rebuildable
 
 # %% ../../nbs/14_lstm.ipynb #b5c4b9f6
 class LSTMLayer(nn.Module):
@@ -128,7 +128,7 @@ def level_cosines(
     return math.sqrt(2)*torch.cos(math.pi*t[:, None]*(1+torch.arange(n)%max(1, n_tokens-1))[None])
 
 # %% ../../nbs/14_lstm.ipynb #8bfde154
-class SampleLSTM(nn.Module):
+class SampleLSTM(Rebuildable):
     "LSTM that says what the next sample may be: tokens to logits, or samples to the parameters of a distribution."
     recurrent = True
     def __init__(self,
