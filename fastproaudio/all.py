@@ -24,6 +24,7 @@ from .losses import *
 from .generate import *
 from .export.core import *
 from .export.audacity import *
+from .export.saved import *
 from .core import *
 from .data import *
 from .streams import *
