@@ -43,12 +43,13 @@ def _loop(builder, start, stop, step, sums, body):
     builder.position_at_end(loop)
     i,inside = builder.phi(_i64),[builder.phi(_vec) for _ in sums]
     new = body(i, inside)
+    last = builder.block                                         # the body may hold loops of its own
     after = builder.add(i, ir.Constant(_i64, step))
-    for phi,x,y in zip([i, *inside], [start, *sums], [after, *new]): phi.add_incoming(x, entry), phi.add_incoming(y, loop)
+    for phi,x,y in zip([i, *inside], [start, *sums], [after, *new]): phi.add_incoming(x, entry), phi.add_incoming(y, last)
     builder.cbranch(builder.icmp_signed('<', after, stop), loop, done)
     builder.position_at_end(done)
     out = [builder.phi(_i64)]+[builder.phi(_vec) for _ in sums]
-    for phi,x,y in zip(out, [start, *sums], [after, *new]): phi.add_incoming(x, entry), phi.add_incoming(y, loop)
+    for phi,x,y in zip(out, [start, *sums], [after, *new]): phi.add_incoming(x, entry), phi.add_incoming(y, last)
     return out[0], out[1:]
 
 def _tile(rows, cols, unroll=1):
