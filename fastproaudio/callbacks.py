@@ -131,6 +131,8 @@ class ClockSchedule(Callback):
         self.done = (self.clock()-self.since)/self.seconds
         self.learn.pct_train = min(1., self.done)
         if self.done>=1: raise CancelTrainException
+    def after_cancel_train(self):
+        if self.done>=1: self.learn.recorder.cancel_train = False          # an epoch cut short has a training loss too
     def after_epoch(self):
         if self.done>=1: raise CancelFitException
 
