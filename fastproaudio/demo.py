@@ -13,10 +13,10 @@ from .callbacks import *
 from .core import *
 from .data import *
 from .export.core import export
-from .io import read_audio, write_audio
+from .io import read_audio
 from .learner import *
 from .models.wavenet import WaveNet
-from .report import effect_report, plot_effect
+from .report import effect_report, write_report
 
 # %% ../nbs/34_demo.ipynb #8fdb07ed
 def bundled(
@@ -69,10 +69,7 @@ def judge(
     fit = None if fit is None else tuple(read_audio(p)[0] for p in fit)
     report = effect_report(learn.model, x, y, pred, sr, fit=fit)
     report.notes += list(notes)
-    for name,o in (('dry', x), ('wet', y), ('predicted', pred)): write_audio(out/f'{name}.wav', o.clamp(-1, 1), sr)
-    fig = plot_effect(x, y, pred, sr, title=f'{Path(dry).parent.name}: ESR {report.esr:.4f}, {report.verdict}')
-    fig.savefig(out/'picture.png', dpi=110); plt.close(fig)
-    (out/'report.md').write_text(report.markdown())
+    write_report(report, x, y, pred, out, title=f'{Path(dry).parent.name}: ESR {report.esr:.4f}, {report.verdict}')
     print(report.markdown())
     return report
 
