@@ -96,10 +96,12 @@ class Parallel(AudioModel):
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
-        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
     ) -> Tensor: # `(batch, n_out, n-receptive_field+1)`
         a = self.first.valid(x[..., self.receptive_field-self.first.receptive_field:])
-        return a + self.second.valid(x[..., self.receptive_field-self.second.receptive_field:], knobs)
+        more = self.receptive_field-self.second.receptive_field
+        if knobs is not None and knobs.ndim==3: knobs = knobs[..., more:]
+        return a + self.second.valid(x[..., more:], knobs)
 
     @torch.jit.export
     def init_state(self,
@@ -114,7 +116,7 @@ class Parallel(AudioModel):
     def stream(self,
         x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
         state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
     ): # `(bs, n_out, n)`, and the state for the next call
         "One block of an endless sound."
         k = int(state[0][0])

@@ -262,7 +262,7 @@ class LSTMEffect(AudioModel):
     def __init__(self,
         n_in:int=1, # Channels in
         n_out:int=1, # Channels out
-        n_knobs:int=0, # Settings, 0..1 each: further inputs, constant over time
+        n_knobs:int=0, # Settings, 0..1 each: further inputs
         hidden:int=32, # Features of each layer
         n_layers:int=1, # Layers
         warm_up:int=512, # Samples heard before the first that counts
@@ -278,17 +278,19 @@ class LSTMEffect(AudioModel):
     def go_on(self,
         x:Tensor, # `(batch, n_in, n)`
         state:List[Tensor], # `[h, c, ...]`, updated in place
-        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
     ) -> Tensor: # `(batch, n_out, n)`
         "The network from a given state on."
         u = x.transpose(1, 2)
         feats = u
-        if knobs is not None: feats = torch.cat([u, knobs[:, None].expand(-1, u.shape[1], -1).to(u.dtype)], -1)
+        if knobs is not None:
+            k = knobs[:, None].expand(-1, u.shape[1], -1) if knobs.ndim==2 else knobs.transpose(1, 2)
+            feats = torch.cat([u, k.to(u.dtype)], -1)
         return (self.out(self.lstm(feats, state)) + F.linear(u, self.dry)).transpose(1, 2)
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
-        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
     ) -> Tensor: # `(batch, n_out, n-receptive_field+1)`
         return self.go_on(x, self.lstm.init_state(x.shape[0]), knobs)[..., self.receptive_field-1:]
 
@@ -307,7 +309,7 @@ class LSTMEffect(AudioModel):
     def stream(self,
         x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
         state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
     ): # `(bs, n_out, n)`, and the state for the next call
         "One block of an endless sound."
         self.check_input(x, knobs)

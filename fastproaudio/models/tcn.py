@@ -11,7 +11,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
-from .blocks import AudioModel, Conv, ConvBlock, KnobNet, new_line, push, slack, to_inner, to_outer
+from .blocks import AudioModel, Conv, ConvBlock, KnobNet, ends_before, new_line, push, slack, to_inner, to_outer, with_past
 
 # %% ../../nbs/12_tcn.ipynb #5f0e6409
 class TCN(AudioModel):
@@ -47,12 +47,14 @@ class TCN(AudioModel):
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
-        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
     ) -> Tensor: # `(batch, n_out, n-receptive_field+1)`
         cond:Optional[Tensor] = None
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
         y = to_inner(x)
-        for block in self.blocks: y = block(y, cond)
+        for block in self.blocks:
+            cond = ends_before(cond, block.lookahead)
+            y = block(y, cond)
         return to_outer(self.out(y))
 
     @torch.jit.export
@@ -72,19 +74,23 @@ class TCN(AudioModel):
     def stream(self,
         x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
         state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
     ): # `(bs, n_out, n)`, `latency` samples late; and the state for the next call
         "One block of an endless sound, at the cost of its own samples."
         self.check_input(x, knobs)
         cond:Optional[Tensor] = None
+        if self.lookahead>0: knobs = with_past(knobs, state, len(self.blocks)+1, self.lookahead, x.shape[2], x.shape[2])
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
         out:List[Tensor] = []
+        n = x.shape[2]
         for part in x.split(slack(), 2):
             y = to_inner(part)
-            i = 0
+            n -= part.shape[2]
+            now,i = ends_before(cond, n),0
             for block in self.blocks:
                 i += 1
-                y = block(push(state, i, y), cond)
+                now = ends_before(now, block.lookahead)
+                y = block(push(state, i, y), now)
             out.append(to_outer(self.out(y)))
         return torch.cat(out, -1), state
 

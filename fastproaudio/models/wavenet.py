@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from ..dsp import mu_law_decode, mu_law_encode
-from .blocks import (AudioModel, Conv, FiLM, Gate, KnobNet, PReLU, new_line, push, slack, to_inner,
+from .blocks import (AudioModel, Conv, FiLM, Gate, KnobNet, PReLU, ends_before, new_line, push, slack, to_inner,
                                         to_outer)
 
 # %% ../../nbs/11_wavenet.ipynb #d18b3b6d
@@ -42,7 +42,7 @@ class WaveNetLayer(nn.Module):
 
     def forward(self,
         x:Tensor, # `(batch, n_ch, 1, n)`
-        cond:Optional[Tensor]=None, # `(batch, n_cond)`
+        cond:Optional[Tensor]=None, # `(batch, n_cond)`, or a curve `(batch, n_cond, >= n-context)` that ends where the output does
     ) -> Tuple[Tensor, Tensor]: # For the next layer and for the output, both `(batch, n_ch, 1, n-context)`
         y = self.conv(x)
         if self.film is not None and cond is not None: y = self.film(y, cond)
@@ -80,7 +80,7 @@ class WaveNet(AudioModel):
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
-        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
     ) -> Tensor: # `(batch, n_out, n-receptive_field+1)`
         cond:Optional[Tensor] = None
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
@@ -117,20 +117,23 @@ class WaveNet(AudioModel):
     def stream(self,
         x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
         state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1
+        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
     ): # `(bs, n_out, n)`, and the state for the next call
         "One block of an endless sound, at the cost of its own samples."
         self.check_input(x, knobs)
         cond:Optional[Tensor] = None
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
         out:List[Tensor] = []
+        n = x.shape[2]
         for part in x.split(slack(), 2):
             y = self.inp(to_inner(part))
+            n -= part.shape[2]
+            now = ends_before(cond, n)
             found:List[Tensor] = []
             i = 0
             for layer in self.layers:
                 i += 1
-                y,a = layer(push(state, i, y), cond)
+                y,a = layer(push(state, i, y), now)
                 found.append(a)
             out.append(self.answer(found))
         return torch.cat(out, -1), state
