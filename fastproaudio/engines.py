@@ -191,6 +191,9 @@ def _lanes(n_arrays, f):
     if n_arrays==1:
         @intrinsic
         def lanes(typingctx, a, ao): return types.void(a, i), codegen
+    elif n_arrays==2:
+        @intrinsic
+        def lanes(typingctx, a, ao, b, bo): return types.void(a, i, b, i), codegen
     elif n_arrays==3:
         @intrinsic
         def lanes(typingctx, a, ao, b, bo, c, co): return types.void(a, i, b, i, c, i), codegen

@@ -162,20 +162,29 @@ def _act(mem, o, ld, n, kind, slopes, rows):
             elif kind==5: _softsign_at(mem, at)
             else: _slope_at(mem, at, mem, slopes+j, mem, at)
 
-# %% ../nbs/17ab_player.ipynb #708a68f9
+# %% ../nbs/17ab_player.ipynb #3b98658d
 TILE = 64 # Samples that go through all operations at once
 CONV,PUSH,PUSH_ONE,ACT,GATE,FILM,ADD,COPY,ZERO,MUL,LSTM,FIR = range(12)
 
+_add16 = _lanes(2, lambda b, ps: [(ps[0], b.fadd(b.load(ps[0], align=4), b.load(ps[1], align=4)))])
+_copy16 = _lanes(2, lambda b, ps: [(ps[0], b.load(ps[1], align=4))])
+_scale16 = _lanes(3, lambda b, ps: [(ps[0], _call(b, 'fma', b.load(ps[0], align=4), b.load(ps[1], align=4), b.load(ps[2], align=4)))])
+_mul16 = _lanes(3, lambda b, ps: [(ps[0], b.fmul(b.load(ps[1], align=4), b.load(ps[2], align=4)))])
+
+@_jit
+def _copy(mem, y, x, n):
+    "`n` numbers from `x` to `y`."
+    whole = n//16*16
+    for j in range(0, whole, 16): _copy16(mem, y+j, mem, x+j)
+    for j in range(whole, n): mem[y+j] = mem[x+j]
+
 @_jit
 def _push(mem, src, ld, line, ring, twice, t, rows):
-    "New rows into a ring; its first `twice` rows are kept again behind its end."
+    "New rows into a ring; its first `twice` rows, of which there are at least `rows`, are kept again behind its end."
     p = t%ring
-    for r in range(rows):
-        q = p+r
-        if q>=ring: q -= ring
-        for j in range(ld): mem[line+q*ld+j] = mem[src+r*ld+j]
-        if q<twice:
-            for j in range(ld): mem[line+(q+ring)*ld+j] = mem[src+r*ld+j]
+    _copy(mem, line+p*ld, src, rows*ld)                          # what crosses the end is the copy of the first rows
+    if p+rows>ring: _copy(mem, line, src+(ring-p)*ld, (p+rows-ring)*ld)
+    if p<twice: _copy(mem, line+(p+ring)*ld, src, min(rows, twice-p)*ld)
 
 @_jit
 def _push_one(mem, src, ld, line, ring, t, rows):
@@ -196,7 +205,7 @@ def _gate(mem, a, b, ld, y, ldy, n, rows):
 def _film(mem, o, ld, n, scale, shift, rows):
     "Scale and shift of each channel."
     for r in range(rows):
-        for j in range(n): mem[o+r*ld+j] = mem[o+r*ld+j]*mem[scale+j]+mem[shift+j]
+        for j in range(0, n, 16): _scale16(mem, o+r*ld+j, mem, scale+j, mem, shift+j)
 
 @_jit
 def _lstm(mem, z, n, h, c, w, wo, k, y, rows):
@@ -219,7 +228,7 @@ def _fir(mem, y, ldy, line, p, w, wo, k, rows):
         _dot1(mem, y+r*ldy, ldy, line+p+r, w, wo, k)
         r += 1
 
-# %% ../nbs/17ab_player.ipynb #4f7bf937
+# %% ../nbs/17ab_player.ipynb #882136b6
 @_jit
 def _operate(ops, w, mem, base, t, rows):
     "All operations on `rows` samples, the first of which is number `t`."
@@ -236,14 +245,14 @@ def _operate(ops, w, mem, base, t, rows):
         elif kind==GATE: _gate(mem, a, base+o[2], o[3], base+o[4], o[5], o[6], rows)
         elif kind==FILM: _film(mem, a, o[2], o[3], base+o[4], base+o[5], rows)
         elif kind==ADD:
-            for j in range(rows*o[3]): mem[a+j] += mem[base+o[2]+j]
-        elif kind==COPY:
-            for j in range(rows*o[3]): mem[a+j] = mem[base+o[2]+j]
+            for j in range(0, rows*o[3], 16): _add16(mem, a+j, mem, base+o[2]+j)
+        elif kind==COPY: _copy(mem, a, base+o[2], rows*o[3])
         elif kind==ZERO:
             for j in range(rows*o[2]): mem[a+j] = 0.
         elif kind==MUL:
             for r in range(rows):
-                for j in range(o[4]): mem[a+r*o[4]+j] = mem[base+o[2]+r*o[3]+j]*mem[base+o[2]+r*o[3]+o[4]+j]
+                x = base+o[2]+r*o[3]
+                for j in range(0, o[4], 16): _mul16(mem, a+r*o[4]+j, mem, x+j, mem, x+o[4]+j)
         elif kind==LSTM: _lstm(mem, a, o[2], base+o[3], base+o[4], w, o[5], o[6], base+o[7], rows)
         elif kind==FIR: _fir(mem, a, o[2], base+o[3], (t-o[5])%o[4], w, o[6], o[7], rows)
 
