@@ -31,6 +31,7 @@ from .streams import *
 from .tokens import *
 from .datasets import *
 from .prepare import *
+from .download import *
 from .callbacks import *
 from .learner import *
 from .classifier import *
