@@ -32,10 +32,15 @@ class AudioLearner(Learner):
             for cb in self.cbs: getattr(cb, 'leave', noop)()         # an autocast must not outlive an interruption
 
     def fit(self, *args, **kwargs):
+        loss_func,logger,kept = self.loss_func,self.logger,L(cb for cb in self.cbs+L(kwargs.get('cbs')) if isinstance(cb, Checkpoint))
         try: super().fit(*args, **kwargs)
-        except KeyboardInterrupt:
-            names = [cb.fname for cb in self.cbs if isinstance(cb, Checkpoint)]
-            if names and self.epoch>0: print(f"interrupted in epoch {self.epoch}; learn.load({names[0]!r}) has the one before it")
+        except KeyboardInterrupt:                                # callbacks that hold these for a fit have not given them back
+            self.loss_func,self.logger = loss_func,logger
+            self.__dict__.pop('_with_events', None)
+            self._end_cleanup()
+            if kept and self.epoch>0:
+                print(f"interrupted in epoch {self.epoch}; learn.load({kept[-1].fname!r}) has the one before it, "
+                      f"cbs=Checkpoint({kept[-1].fname!r}, resume=True) goes on from there")
             raise
 
     def fit_for(self,
@@ -183,7 +188,7 @@ def effects_learner(
     metrics:list=None, # None: ESR over the whole validation set, and mean absolute error
     lr:float=4e-3, # Largest learning rate
     clip:float=1., # Most norm of a gradient; None: any
-    checkpoint:str='last', # Name under which each epoch is saved; None: not
+    checkpoint:str='last', # Name under which the run is kept after each epoch, see `Checkpoint`; None: not
     cbs:list=None, # More callbacks
     **kwargs
 ) -> AudioLearner: # Ready for `lr_find` and `fit_one_cycle`

@@ -364,7 +364,7 @@ def test_interrupted_in_epoch_two(tmp_path, capsys):
     assert not all(torch.equal(a, b) for a,b in zip(kept[1], learn.model.parameters())), 'a step of epoch 2 was made'
     learn.load('last')
     assert all(torch.equal(a, b) for a,b in zip(kept[1], learn.model.parameters()))
-    assert [f.name for f in (tmp_path/'models').iterdir()]==['last.pth']
+    assert sorted(f.name for f in (tmp_path/'models').iterdir())==['last.previous.pth', 'last.pth']
     assert learn.predict(torch.zeros(1, 10)).shape==(1, 10)
     learn.remove_cb(Stop)
     with quiet(learn): learn.fit(1)
