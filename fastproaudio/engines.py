@@ -86,7 +86,7 @@ def _tile(rows, cols, unroll=1):
         return types.void(y, i, i, x, i, i, w, i, i, i), codegen
     return tile
 
-_tile11,_tile12,_tile14 = _tile(1, 1, unroll=8),_tile(1, 2, unroll=4),_tile(1, 4, unroll=2)
+_tile11,_tile12,_tile14 = _tile(1, 1, unroll=8),_tile(1, 2, unroll=4),_tile(1, 4, unroll=4)
 _tile41,_tile42,_tile44,_tile81,_tile82 = _tile(4, 1, unroll=2),_tile(4, 2),_tile(4, 4),_tile(8, 1),_tile(8, 2)
 
 # %% ../nbs/17a_engines.ipynb #9f9f8a2d
@@ -97,8 +97,20 @@ def _jit(f):
 
 # %% ../nbs/17a_engines.ipynb #7b51a6f1
 @_jit
-def _product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
-    "`y += x @ w` for `rows` rows; `w` is packed: `k x n`, `n` a multiple of 16, in panels of 64 columns, then of 32, then of 16."
+def _row(y, yo, x, xo, w, wo, k, n):
+    "`y += x @ w` for one row; `w` as for `_product`."
+    j = 0
+    while j+64<=n:
+        _tile14(y, yo+j, 0, x, xo, 0, w, wo+j*k, 64, k)
+        j += 64
+    if j+32<=n:
+        _tile12(y, yo+j, 0, x, xo, 0, w, wo+j*k, 32, k)
+        j += 32
+    if j<n: _tile11(y, yo+j, 0, x, xo, 0, w, wo+j*k, 16, k)
+
+@_jit
+def _rows(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
+    "`_product` for several rows."
     j = 0
     while j+64<=n:
         r,p = 0,wo+j*k
@@ -136,6 +148,12 @@ def _product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
         while r<rows:
             _tile11(y, yo+r*ldy+j, ldy, x, xo+r*ldx, ldx, w, p, 16, k)
             r += 1
+
+@_jit
+def _product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
+    "`y += x @ w` for `rows` rows; `w` is packed: `k x n`, `n` a multiple of 16, in panels of 64 columns, then of 32, then of 16."
+    if rows==1: _row(y, yo, x, xo, w, wo, k, n)
+    else: _rows(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows)
 
 # %% ../nbs/17a_engines.ipynb #81e62a81
 def _up(n, m=WIDTH): return -(-n//m)*m
@@ -185,6 +203,8 @@ def _exp(b, x):
     ints = ir.VectorType(_i32, WIDTH)
     e = b.add(b.fptosi(n, ints), ir.Constant(ints, [127]*WIDTH))
     return b.fmul(p, b.bitcast(b.shl(e, ir.Constant(ints, [23]*WIDTH)), _vec))
+
+def _max(b, x, y): return b.select(b.fcmp_ordered('>', x, y), x, y)
 
 def _sigmoid(b, x):
     "Vector code of the logistic function."
@@ -241,7 +261,7 @@ def _max16(typingctx, x, o):
     "The largest of 16 numbers."
     def codegen(context, b, sig, args):
         v = b.load(_vector_at(b, _data(context, b, sig, args, 0), args[1]), align=4)
-        return _folded(b, v, lambda x, y: b.select(b.fcmp_ordered('>', x, y), x, y))
+        return _folded(b, v, lambda x, y: _max(b, x, y))
     return types.float32(x, types.int64), codegen
 
 @intrinsic
@@ -266,6 +286,9 @@ def _odds16(typingctx, x, xo, y, yo, top, scale):
 
 _exp16 = _lanes(1, lambda b, ps: [(ps[0], _exp(b, b.load(ps[0], align=4)))])
 _tanh16 = _lanes(1, lambda b, ps: [(ps[0], _tanh(b, b.load(ps[0], align=4)))])
+_copy16 = _lanes(2, lambda b, ps: [(ps[0], b.load(ps[1], align=4))])
+_add16 = _lanes(2, lambda b, ps: [(ps[0], b.fadd(b.load(ps[0], align=4), b.load(ps[1], align=4)))])
+_relu16 = _lanes(1, lambda b, ps: [(ps[0], _max(b, b.load(ps[0], align=4), _const(0.)))])
 _gate16 = _lanes(3, _gate_code)
 _cell16 = _lanes(6, _cell_code)
 
@@ -364,22 +387,24 @@ def _draw(out, row, head, n_tokens, n_ch, n_params, u, zeta, bs, temperature, to
 
 @_jit
 def _relu(x, n):
-    for j in range(n): x[j] = max(x[j], np.float32(0.))
+    "Rectifier, in place; `n` is a multiple of 16, as all lengths here."
+    for j in range(0, n, 16): _relu16(x, j)
 
 @_jit
 def _fill(y, b, n, rows):
     "The bias in every row."
     for r in range(rows):
-        for j in range(n): y[r*n+j] = b[j]
+        for j in range(0, n, 16): _copy16(y, r*n+j, b, j)
 
 # %% ../nbs/17a_engines.ipynb #1aff0f19
 @_jit
 def _enter(x, row, table, w_in, b_in, head, n_tokens, tokens, values, bs):
     "What the last samples are to the first layer."
     for b in range(bs):
-        for j in range(row):
-            if n_tokens>0: x[b*row+j] = table[tokens[b]*row+j]
-            else:
+        if n_tokens>0:
+            for j in range(0, row, 16): _copy16(x, b*row+j, table, tokens[b]*row+j)
+        else:
+            for j in range(row):
                 s = b_in[j]
                 for c in range(values.shape[1]): s += np.float32(values[b, c])*w_in[c*row+j]
                 x[b*row+j] = s
@@ -392,19 +417,19 @@ def _wavenet_step(t, sizes, dilations, starts, lengths, rings, cond, frame, w_co
     for l in range(L):
         n,at = lengths[l],starts[l]
         for b in range(bs):
-            for j in range(2*Gp): z[b*2*Gp+j] = cond[frame, l, b, j]
+            for j in range(0, 2*Gp, 16): _copy16(z, b*2*Gp+j, cond, ((frame*L+l)*bs+b)*2*Gp+j)
         for i in range(ks-1):
             past = (t-(ks-1-i)*dilations[l])%n
             _product(z, 0, 2*Gp, rings, at+past*bs*Cp, Cp, w_conv, (l*ks+i)*C*2*Gp, C, 2*Gp, bs)
         _product(z, 0, 2*Gp, x, 0, Cp, w_conv, (l*ks+ks-1)*C*2*Gp, C, 2*Gp, bs)
         now = at+(t%n)*bs*Cp
-        for j in range(bs*Cp): rings[now+j] = x[j]
+        for j in range(0, bs*Cp, 16): _copy16(rings, now+j, x, j)
         H = L*G+16
         for b in range(bs):
             for j in range(0, Gp, 16): _gate16(z, b*2*Gp+j, z, b*2*Gp+Gp+j, h, b*H+l*G+j)
         if l<L-1:
             for b in range(bs):
-                for j in range(Cp): x[b*Cp+j] += b_res[l, j]
+                for j in range(0, Cp, 16): _add16(x, b*Cp+j, b_res, l*Cp+j)
             _product(x, 0, Cp, h, l*G, H, w_res, l*G*Cp, G, Cp, bs)
     _fill(s, b_skip, Sp, bs)
     _product(s, 0, Sp, h, 0, L*G+16, w_skip, 0, L*G, Sp, bs)
@@ -424,7 +449,7 @@ def _wavenet_run(t, first, u, zeta, made_t, made_v, tokens, values, draw, sizes,
     for i in range(len(u)):
         if i>0 or not first:
             _enter(x, Cp, table, w_in, b_in, head, n_tokens, tokens, values, bs)
-            frame = min((t+hop[1])//hop[0], cond.shape[0]-1)
+            frame = min((t+hop[1])//hop[0], hop[2]-1)
             _wavenet_step(t, sizes, dilations, starts, lengths, rings, cond, frame, w_conv, w_res, b_res, w_skip, b_skip, w1, b1, w2, b2,
                           x, z, h, s, s2, out)
             t += 1
@@ -509,12 +534,12 @@ class NumbaWaveNet(_Engine):
             rows = np.concatenate([np.zeros((1, bs, Cp), np.float32), _pad(line.transpose(1, 0, 2), Cp)])
             rings[at:at+n*bs*Cp] = rows.ravel()
         cond = _halves(_conditions(spec, bs, knobs, local), G, Gp)
-        self.hop = (hop if local is not None else 2**62, phase)
+        self.hop = (hop if local is not None else 2**62, phase, len(cond))
         self.weights = (*enter, w_in.ravel(), b_in, dil, starts, lengths)
-        self.rest = (flat(taps), flat(res.transpose(0, 2, 1)), _pad(spec['b_out'][:, :C], Cp),
+        self.rest = (flat(taps), flat(res.transpose(0, 2, 1)), _align(_pad(spec['b_out'][:, :C], Cp)),
                      _align(_pack(skip.transpose(0, 2, 1).reshape(L*G, S))), _pad(spec['b_out'][:, C:].sum(0), Sp),
                      _align(_pack(spec['w_post1'].T)), _pad(spec['b_post1'], Sp), _align(_pack(spec['w_post2'].T)), _pad(spec['b_post2'], Op))
-        self.rings,self.cond,self.t = rings,_align(cond).reshape(cond.shape),0
+        self.rings,self.cond,self.t = rings,_align(cond),0
         self.room = tuple(aligned(n) for n in (bs*Cp, bs*2*Gp, bs*(L*G+16)+Gp, bs*Sp, bs*Sp))
 
     def steps(self, u, zeta, made_t, made_v):

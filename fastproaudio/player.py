@@ -6,14 +6,14 @@
 __all__ = ['DOT', 'ACTS', 'TILE', 'CONV', 'PUSH', 'PUSH_ONE', 'ACT', 'GATE', 'FILM', 'ADD', 'COPY', 'ZERO', 'MUL', 'LSTM', 'FIR',
            'play']
 
-# %% ../nbs/17ab_player.ipynb #c47f67c6
+# %% ../nbs/17ab_player.ipynb #77d7589b
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .engines import (WIDTH, _call, _cell16, _const, _data, _exp, _gate16, _i64, _jit, _lanes, _loop, _product, _sigmoid,
-                                  _spread, _tanh, _vec, _vector_at)
+from .engines import (WIDTH, _add16, _call, _cell16, _const, _copy16, _data, _gate16, _i64, _jit, _lanes, _loop, _max, _product,
+                                  _sigmoid, _spread, _tanh, _vec, _vector_at)
 
 # %% ../nbs/17ab_player.ipynb #b131a417
 def _conv_tile(rows, cols, unroll=1):
@@ -128,8 +128,7 @@ def _dot_tile(rows, unroll):
 DOT = 4*WIDTH # Taps of a filter come in multiples of this
 _dot8,_dot1 = _dot_tile(8, 2),_dot_tile(1, 4)
 
-# %% ../nbs/17ab_player.ipynb #ec2abd0a
-def _max(b, x, y): return b.select(b.fcmp_ordered('>', x, y), x, y)
+# %% ../nbs/17ab_player.ipynb #059cec02
 def _min(b, x, y): return b.select(b.fcmp_ordered('<', x, y), x, y)
 def _hard(b, x): return _max(b, _min(b, b.fmul(b.fadd(x, _const(3.)), _const(1/6)), _const(1.)), _const(0.))
 def _abs(b, x): return _max(b, x, b.fneg(x))
@@ -162,12 +161,10 @@ def _act(mem, o, ld, n, kind, slopes, rows):
             elif kind==5: _softsign_at(mem, at)
             else: _slope_at(mem, at, mem, slopes+j, mem, at)
 
-# %% ../nbs/17ab_player.ipynb #3b98658d
+# %% ../nbs/17ab_player.ipynb #c6d5c259
 TILE = 64 # Samples that go through all operations at once
 CONV,PUSH,PUSH_ONE,ACT,GATE,FILM,ADD,COPY,ZERO,MUL,LSTM,FIR = range(12)
 
-_add16 = _lanes(2, lambda b, ps: [(ps[0], b.fadd(b.load(ps[0], align=4), b.load(ps[1], align=4)))])
-_copy16 = _lanes(2, lambda b, ps: [(ps[0], b.load(ps[1], align=4))])
 _scale16 = _lanes(3, lambda b, ps: [(ps[0], _call(b, 'fma', b.load(ps[0], align=4), b.load(ps[1], align=4), b.load(ps[2], align=4)))])
 _mul16 = _lanes(3, lambda b, ps: [(ps[0], b.fmul(b.load(ps[1], align=4), b.load(ps[2], align=4)))])
 
