@@ -19,9 +19,10 @@ import numpy as np
 import soundfile as sf
 import torch
 from torch import Tensor
+from .headers import known_header, new_header
 
 # %% ../nbs/01_io.ipynb #8e4b868c
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AudioInfo:
     "What the header of an audio file says."
     path:Path # The file
@@ -108,8 +109,8 @@ def _check_openable(
         raise ValueError(f"{path}: cannot be opened: {e.strerror}; shorten or correct the name") from None
 
 # %% ../nbs/01_io.ipynb #8c047c11
-@lru_cache(maxsize=2**17)
-def _info(path, mtime_ns, size):
+def _read_info(path):
+    "What the header of a file says, read from it."
     path = Path(path)
     try: i = sf.info(str(path))
     except sf.LibsndfileError as e:
@@ -118,6 +119,19 @@ def _info(path, mtime_ns, size):
     info = AudioInfo(path, i.samplerate, i.frames, i.channels, i.format, i.subtype)
     _check_complete(info)
     if info.n==0: raise ValueError(f"{path}: expected sound, got a file of zero samples; leave it out")
+    return info
+
+_infos = {} # path -> (time, size, what the header says): what this process knows
+
+def _info(path, mtime_ns, size):
+    "What the header of a file says: from memory, from the index of its folder, or from the file."
+    had = _infos.get(path)
+    if had is not None and had[:2]==(mtime_ns, size): return had[2]
+    known = known_header(path, mtime_ns, size)
+    info = AudioInfo(Path(path), *known) if known else _read_info(path)
+    if not known: new_header(path, mtime_ns, size, info.sr, info.n, info.n_ch, info.format, info.subtype)
+    if len(_infos)>=2**20: _infos.clear()
+    _infos[path] = mtime_ns,size,info
     return info
 
 def _stamp(path):
