@@ -9,7 +9,7 @@ from torch import nn
 from fastproaudio.dsp import noise
 from fastproaudio.models.blocks import AudioModel, run_long
 from fastproaudio.models.fir import FIR, Parallel
-from fastproaudio.models.nam import NAMWaveNet
+from fastproaudio.models.nam import NAMLSTM, NAMWaveNet
 from fastproaudio.models.lstm import LSTMEffect
 from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
@@ -46,6 +46,7 @@ MODELS = {
     'fir_stereo': lambda: _noisy(FIR(20, 2, 2)),
     'parallel_knobs': lambda: Parallel(_noisy(FIR(50)), TCN(n_knobs=2, n_blocks=2, ks=3, dilation_growth=5, channel_width=6)),
     'nam': lambda: NAMWaveNet(NAM, head_scale=.5),
+    'nam_lstm': lambda: NAMLSTM(6, 2, run_in=200),
     'block': lambda: Block(3, 3, intermediate_channels=4, bias=True),
     'unet': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5),
     'unet_knobs': lambda: UNet1d(n_knobs=3, channels=(4, 6), strides=(4,), ks=3),

@@ -18,7 +18,8 @@ from ..dsp import pluck
 from .checks import (block_speeds, fit_for, largest_difference, numbers, probes, rate_for, read_json,
                                         speed_note, whole, whole_file, whole_number)
 from .core import ExportReport
-from ..models.nam import NAMLSTM, NAMWaveNet, nam_weights, set_nam_weights
+from ..models.nam import NAMLSTM, NAMWaveNet, act_words, nam_weights, set_nam_weights
+from ..models.nam_other import FILMS, PLAIN, NAMConvNet, NAMFullWaveNet, NAMLinear
 
 # %% ../../nbs/18b_nam.ipynb #6d551d9c
 def _plain(v):
@@ -55,15 +56,27 @@ def _acts(v, n, what):
     return [_act(o, what) for o in v]
 
 def _act(v, what):
+    v = dict(type=v) if isinstance(v, str) else v
     name = v.get('type') if isinstance(v, dict) else v
-    if name not in _NP_ACTS: raise ValueError(f"{what}: expected an activation among {', '.join(_NP_ACTS)}, got {str(name)[:40]!r}")
-    if name!='LeakyReLU': return name
-    slope = v.get('negative_slope', .01) if isinstance(v, dict) else .01
-    return dict(type=name, negative_slope=float(numbers([slope], f'{what}: negative_slope', dtype=np.float64)[0]))
+    name = 'LeakyHardtanh' if name=='LeakyHardTanh' else name
+    if not isinstance(name, str) or name not in _NP_ACTS: raise ValueError(f"{what}: expected an activation among {', '.join(_NP_ACTS)}, got {str(name)[:40]!r}")
+    _only(v, ('type', *_SETTINGS.get(name, ())) if name!='Hardtanh' or (v.get('min_val', -1), v.get('max_val', 1))!=(-1, 1) else ('type', 'min_val', 'max_val'), what)
+    given = {k:_settings(v[k], f'{what}: {k}') for k in _SETTINGS.get(name, ()) if k in v}
+    if name=='LeakyReLU': given.setdefault('negative_slope', .01)
+    return dict(type=name, **given) if given else name
+
+_SETTINGS = dict(LeakyReLU=('negative_slope',), PReLU=('negative_slope', 'negative_slopes'), LeakyHardtanh=('min_val', 'max_val', 'min_slope', 'max_slope'))
+def _settings(v, what):
+    if isinstance(v, list): return numbers(v, what, dtype=np.float64).tolist()
+    return float(numbers([v], what, dtype=np.float64)[0])
 
 def _sigmoid(x): return .5*(1+np.tanh(.5*x))
-_NP_ACTS = dict(Tanh=np.tanh, ReLU=lambda x: np.maximum(x, 0), LeakyReLU=None, Sigmoid=_sigmoid, SiLU=lambda x: x*_sigmoid(x),
-    Hardtanh=lambda x: np.clip(x, -1, 1), Hardswish=lambda x: x*np.clip(x+3, 0, 6)/6, Softsign=lambda x: x/(1+np.abs(x)))
+def _fast_tanh(x):
+    a,s = np.abs(x),x*x
+    return x*(2.45550750702956+2.45550750702956*a+(.893229853513558+.821226666969744*a)*s)/(2.44506634652299+(2.44506634652299+s)*np.abs(x+.814642734961073*x*a))
+_NP_ACTS = dict(Tanh=np.tanh, Fasttanh=_fast_tanh, ReLU=lambda x: np.maximum(x, 0), LeakyReLU=None, PReLU=None, LeakyHardtanh=None, Sigmoid=_sigmoid,
+    SiLU=lambda x: x*_sigmoid(x), Hardtanh=lambda x: np.clip(x, -1, 1), Hardswish=lambda x: x*np.clip(x+3, 0, 6)/6,
+    Softsign=lambda x: x/(1+np.abs(x)), Softsigmoid=lambda x: .5*(1+x/(1+np.abs(x))))
 
 def _head(cfg, what):
     "Channels, kernel and bias of an array's head, in either spelling."
@@ -73,59 +86,181 @@ def _head(cfg, what):
     return (whole_number(_get(h, 'out_channels', what), what, 1, 1024), whole_number(_get(h, 'kernel_size', what), what, 1, 4096),
             _flag(_get(h, 'bias', what), what))
 
-_ARRAY_KEYS = ('input_size', 'condition_size', 'channels', 'kernel_size', 'kernel_sizes', 'dilations', 'activation', 'gated', 'head_size',
-               'head_bias', 'head', 'bottleneck', 'layer1x1', 'gating_mode')
+def _each(v, n, what):
+    "One for each of `n` layers."
+    v = v if isinstance(v, list) else [v]*n
+    if len(v)!=n: raise ValueError(f"{what}: expected {n} of them, one for each layer, got {len(v)}")
+    return v
 
-def _array(cfg, what):
-    "An array of layers in the spelling of `models.nam`."
+def _gates(cfg, n, what):
+    "Mode and second activation of each layer's gate."
+    old = _flag(cfg.get('gated', False), f'{what}: gated')
+    modes = _each(cfg.get('gating_mode', 'gated' if old else 'none'), n, f'{what}: gating_mode')
+    bad = [m for m in modes if m not in ('none', 'gated', 'blended')]
+    if bad: raise ValueError(f"{what}: expected gating_mode none, gated or blended, got {str(bad[0])[:40]!r}")
+    second = _each(cfg.get('secondary_activation'), n, f'{what}: secondary_activation')
+    return modes,['Sigmoid' if m=='none' or not a else _act(a, f'{what}: secondary_activation') for m,a in zip(modes, second)]
+
+def _product(cfg, key, active, what):
+    "Is a 1x1 product there, its groups, and its channels out."
+    v = cfg.get(key) or {}
+    if not isinstance(v, dict): raise ValueError(f"{what}: expected {key} to be an object, got {type(v).__name__}")
+    _only(v, ('active', 'groups', 'out_channels'), f'{what}: {key}')
+    return (_flag(v.get('active', active), f'{what}: {key}: active'), whole_number(v.get('groups', 1), f'{what}: {key}: groups', 1, 1024),
+            whole_number(v.get('out_channels', 1), f'{what}: {key}: out_channels', 1, 1024))
+
+def _films(cfg, what):
+    "What the condition changes."
+    res = {}
+    for k in FILMS:
+        v = cfg.get(k) or {}
+        if not isinstance(v, dict): raise ValueError(f"{what}: expected {k} to be an object, got {type(v).__name__}")
+        _only(v, ('active', 'shift', 'groups'), f'{what}: {k}')
+        if _flag(v.get('active', False), f'{what}: {k}'):
+            res[k] = dict(shift=_flag(v.get('shift', True), f'{what}: {k}: shift'), groups=whole_number(v.get('groups', 1), f'{what}: {k}: groups', 1, 1024))
+    return res
+
+_ARRAY_KEYS = ('input_size', 'condition_size', 'channels', 'kernel_size', 'kernel_sizes', 'dilations', 'activation', 'gated', 'head_size', 'head_bias', 'head',
+               'bottleneck', 'layer1x1', 'head1x1', 'gating_mode', 'secondary_activation', 'groups_input', 'groups_input_mixin', 'slimmable', *FILMS)
+
+def _array(cfg, what, slim=1.):
+    "An array of layers in the spelling of `models.nam`, with words of `models.nam_other` where it needs them."
     if not isinstance(cfg, dict): raise ValueError(f"{what}: expected an object, got {type(cfg).__name__}")
     _only(cfg, _ARRAY_KEYS, what)
-    dilations = _get(cfg, 'dilations', what)
+    if cfg.get('slimmable') and slim<1: raise ValueError(f"{what}: expected slim=1 for a network that drops channels, got {slim}; only its full size is read")
+    dilations,one = _get(cfg, 'dilations', what),lambda k,v=None,high=1024: whole_number(_get(cfg, k, what) if v is None else cfg.get(k, v), f'{what}: {k}', 1, high)
     if not isinstance(dilations, list) or not 1<=len(dilations)<=500: raise ValueError(f"{what}: expected 1 to 500 dilations, got {str(dilations)[:40]}")
-    n,channels = len(dilations),whole_number(_get(cfg, 'channels', what), f'{what}: channels', 1, 1024)
-    if _get(cfg, 'condition_size', what)!=1: raise ValueError(f"{what}: expected condition_size 1, got {str(cfg['condition_size'])[:40]}; knobs are not supported")
-    if cfg.get('bottleneck', channels)!=channels: raise ValueError(f"{what}: expected no bottleneck, got {str(cfg['bottleneck'])[:40]}")
-    mode,one = cfg.get('gating_mode', 'none'),cfg.get('layer1x1', {})
-    if any(m!='none' for m in (mode if isinstance(mode, list) else [mode])): raise ValueError(f"{what}: expected gating_mode none, got {str(mode)[:40]}")
-    if not isinstance(one, dict) or not one.get('active', True) or one.get('groups', 1)!=1:
-        raise ValueError(f"{what}: expected an active layer1x1 of one group, got {str(one)[:60]}")
-    head,head_ks,head_bias = _head(cfg, what)
+    n,channels = len(dilations),one('channels')
+    (head,head_ks,head_bias),(modes,seconds) = _head(cfg, what),_gates(cfg, n, what)
     ks = _counts(cfg['kernel_sizes'] if 'kernel_sizes' in cfg else _get(cfg, 'kernel_size', what), f'{what}: kernel', n, 4096)
-    return dict(n_in=whole_number(_get(cfg, 'input_size', what), f'{what}: input_size', 1, 1024), channels=channels,
-        dilations=_counts(dilations, f'{what}: dilations', n, 2**20), ks=ks, acts=_acts(_get(cfg, 'activation', what), n, what),
-        gated=_flag(cfg.get('gated', False), f'{what}: gated'), head=head, head_ks=head_ks, head_bias=head_bias)
+    (there,groups,_),(side,side_groups,width) = _product(cfg, 'layer1x1', True, what),_product(cfg, 'head1x1', False, what)
+    simple = set(modes)=={modes[0]} and modes[0]!='blended' and all(s=='Sigmoid' for s in seconds)
+    res = dict(n_in=one('input_size'), channels=channels, dilations=_counts(dilations, f'{what}: dilations', n, 2**20), ks=ks,
+        acts=_acts(_get(cfg, 'activation', what), n, what), gated=simple and modes[0]=='gated', head=head, head_ks=head_ks, head_bias=head_bias)
+    more = dict(bottleneck=one('bottleneck', channels), groups=one('groups_input', 1), mix_groups=one('groups_input_mixin', 1), one=there, one_groups=groups,
+        head1x1=width if side else 0, head1x1_groups=side_groups if side else 1, films=_films(cfg, what), n_cond=one('condition_size'),
+        **({} if simple else dict(gates=modes, gate_acts=seconds)))
+    more = {k:v for k,v in more.items() if v!=(channels if k=='bottleneck' else PLAIN[k])}
+    _check_groups({**PLAIN, **res, **more}, what)
+    return {**res, **more}
+
+def _check_groups(a, what):
+    "Raise `ValueError` unless groups divide what they are groups of."
+    c,b,n = a['channels'],a['bottleneck'] or a['channels'],a['n_cond']
+    rows = [('groups_input', a['groups'], c, b), ('groups_input_mixin', a['mix_groups'], n, b), ('layer1x1', a['one_groups'], b, c), ('head1x1', a['head1x1_groups'], b, a['head1x1'])]
+    rows += [(k, f['groups'], n) for k,f in a['films'].items()]
+    for name,g,*sizes in rows:
+        if any(s%g for s in sizes): raise ValueError(f"{what}: {name}: expected groups that divide {' and '.join(map(str, sizes))}, got {g}")
 
 # %% ../../nbs/18b_nam.ipynb #b0ea71a5
+def _widths(a, gate):
+    "Channels that each condition of `FILMS` changes."
+    c,b = a['channels'],a['bottleneck'] or a['channels']
+    wide = b if gate=='none' else 2*b
+    return dict(zip(FILMS, (c, wide, a['n_cond'], wide, wide, b, c, a['head1x1'])))
+
+def _gates_of(a): return a.get('gates') or ['gated' if a['gated'] else 'none']*len(a['ks'])
+
 def _count(a):
     "Weights of an array."
-    c,wide = a['channels'],a['channels']*(1+a['gated'])
-    return a['n_in']*c + sum(wide*c*k + 2*wide + c*c + c for k in a['ks']) + a['head']*(c*a['head_ks'] + a['head_bias'])
+    a = {**PLAIN, **a}
+    c,b,n = a['channels'],a['bottleneck'] or a['channels'],a['n_cond']
+    total = a['n_in']*c + a['head']*((a['head1x1'] or b)*a['head_ks'] + a['head_bias'])
+    for k,g in zip(a['ks'], _gates_of(a)):
+        wide = b if g=='none' else 2*b
+        total += wide*(c//a['groups'])*k + wide + wide*(n//a['mix_groups'])
+        total += a['one']*(c*(b//a['one_groups'])+c) + (a['head1x1']*(b//a['head1x1_groups'])+a['head1x1'])
+        total += sum((1+f['shift'])*_widths(a, g)[name]*(n//f['groups']+1) for name,f in a['films'].items())
+    return total
 
-def _reach(arrays):
+def _reach(config):
     "Receptive field, samples."
-    return 1 + sum((k-1)*d for a in arrays for k,d in zip(a['ks'], a['dilations'])) + arrays[-1]['head_ks']-1
+    own = sum((k-1)*d for a in config['arrays'] for k,d in zip(a['ks'], a['dilations'])) + sum(a['head_ks']-1 for a in config['arrays'])
+    return 1 + own + sum(k-1 for k in (config.get('post') or {}).get('ks', [])) + (_reach(config['cond'])-1 if config.get('cond') else 0)
 
-def _wavenet(cfg, what):
+def _post(v, n_in, what):
+    "Checked convolutions after the head, and their weights."
+    if not isinstance(v, dict): raise ValueError(f"{what}: expected an object, got {type(v).__name__}")
+    _only(v, ('channels', 'activation', 'out_channels', 'kernel_sizes', 'kernel_size', 'in_channels', 'num_layers'), what)
+    if v.get('in_channels', n_in)!=n_in: raise ValueError(f"{what}: expected {n_in} in_channels, got {str(v['in_channels'])[:40]}")
+    ks = _get(v, 'kernel_sizes', what)
+    if not isinstance(ks, list) or not 1<=len(ks)<=64: raise ValueError(f"{what}: expected 1 to 64 kernel_sizes, got {str(ks)[:40]}")
+    res = dict(channels=whole_number(_get(v, 'channels', what), f'{what}: channels', 1, 1024), act=_act(_get(v, 'activation', what), what),
+               n_out=whole_number(_get(v, 'out_channels', what), f'{what}: out_channels', 1, 1024), ks=_counts(ks, f'{what}: kernel_sizes', len(ks), 4096))
+    widths = [n_in]+[res['channels']]*(len(ks)-1)+[res['n_out']]
+    return res,sum(b*(a*k+1) for a,b,k in zip(widths, widths[1:], ks))
+
+def _condition(v, what, slim):
+    "The checked network of a condition."
+    if not isinstance(v, dict): raise ValueError(f"{what}: expected an object, got {type(v).__name__}")
+    if v.get('architecture')!='WaveNet' or not isinstance(v.get('config'), dict) or v['config'].get('condition_dsp'):
+        raise ValueError(f"{what}: expected a WaveNet without a condition of its own, got {str(v.get('architecture'))[:40]!r}")
+    config,n = _wavenet(v['config'], what, slim, n_out=None)
+    return dict(**config, weights=_flat(v, n, what))
+
+def _flat(raw, n, what):
+    weights = _get(raw, 'weights', what)
+    if isinstance(weights, list) and len(weights)!=n: raise ValueError(f"{what}: expected {n} weights for this {raw['architecture']}, got {len(weights)}; the file is damaged")
+    return numbers(weights, f'{what}: weights', (n,))
+
+def _wavenet(cfg, what, slim=1., n_out=1):
     "Checked arrays of a WaveNet, and how many weights belong to them."
-    _only(cfg, ('layers', 'head_scale'), what)
+    _only(cfg, ('layers', 'head', 'head_scale', 'condition_dsp', 'in_channels'), what)
     numbers([_get(cfg, 'head_scale', what)], f'{what}: head_scale')                # must be there; the last weight counts
+    if cfg.get('in_channels', 1)!=1: raise ValueError(f"{what}: expected 1 channel in, got {str(cfg['in_channels'])[:40]}")
     layers = _get(cfg, 'layers', what)
     if not isinstance(layers, list) or not 1<=len(layers)<=16: raise ValueError(f"{what}: expected 1 to 16 arrays of layers, got {str(layers)[:40]}")
-    arrays = [_array(a, f'{what}: array {i}') for i,a in enumerate(layers)]
-    if arrays[0]['n_in']!=1 or arrays[-1]['head']!=1: raise ValueError(f"{what}: expected 1 channel in and out")
-    for a,b in zip(arrays, arrays[1:]):
-        if (b['n_in'], b['channels'], a['head_ks'])!=(a['channels'], a['head'], 1): raise ValueError(f"{what}: expected arrays that fit one another")
-    if _reach(arrays)>2**20: raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got {_reach(arrays)}")
-    return dict(arrays=arrays),sum(map(_count, arrays))+1
+    res = dict(arrays=[_array(a, f'{what}: array {i}', slim) for i,a in enumerate(layers)])
+    n,arrays = sum(map(_count, res['arrays']))+1,res['arrays']
+    if cfg.get('head'):
+        res['post'],more = _post(cfg['head'], arrays[-1]['head'], f'{what}: head')
+        n += more
+    if cfg.get('condition_dsp'): res['cond'] = _condition(cfg['condition_dsp'], f'{what}: condition_dsp', slim)
+    _check_chain(res, n_out, what)
+    return res,n
 
-def _lstm(cfg, what):
+def _outs(config): return (config.get('post') or dict(n_out=config['arrays'][-1]['head']))['n_out']
+
+def _check_chain(config, n_out, what):
+    "Raise `ValueError` unless the arrays fit the sound, the condition and one another."
+    arrays = config['arrays']
+    if arrays[0]['n_in']!=1 or n_out is not None and _outs(config)!=n_out: raise ValueError(f"{what}: expected 1 channel in and out")
+    n_cond = _outs(config['cond']) if config.get('cond') else 1
+    for a in arrays:
+        if a.get('n_cond', 1)!=n_cond: raise ValueError(f"{what}: expected condition_size {n_cond}, got {a.get('n_cond', 1)}; knobs are not supported")
+        if not a.get('one', True) and (a.get('bottleneck') or FILMS[6] in a.get('films', {})): raise ValueError(f"{what}: expected no bottleneck and no condition without layer1x1, got one")
+        if FILMS[7] in a.get('films', {}) and not a.get('head1x1'): raise ValueError(f"{what}: expected no {FILMS[7]} without head1x1, got one")
+    found = lambda a: a.get('head1x1') or a.get('bottleneck') or a['channels']
+    for a,b in zip(arrays, arrays[1:]):
+        if (b['n_in'], found(b))!=(a['channels'], a['head']): raise ValueError(f"{what}: expected arrays that fit one another")
+    if _reach(config)>2**20: raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got {_reach(config)}")
+
+def _convnet(cfg, what, slim=1.):
+    "Checked settings of a stack of convolutions, and how many weights belong to them."
+    _only(cfg, ('channels', 'dilations', 'batchnorm', 'activation', 'in_channels', 'out_channels'), what)
+    if (cfg.get('in_channels', 1), cfg.get('out_channels', 1))!=(1, 1): raise ValueError(f"{what}: expected 1 channel in and out")
+    dilations,norm = _get(cfg, 'dilations', what),_flag(_get(cfg, 'batchnorm', what), f'{what}: batchnorm')
+    if not isinstance(dilations, list) or not 1<=len(dilations)<=500: raise ValueError(f"{what}: expected 1 to 500 dilations, got {str(dilations)[:40]}")
+    c,d = whole_number(_get(cfg, 'channels', what), f'{what}: channels', 1, 1024),_counts(dilations, f'{what}: dilations', len(dilations), 2**20)
+    if sum(d)>=2**20: raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got {sum(d)+1}")
+    n = sum(2*c*(c if i else 1) + (4*c+1 if norm else c) for i in range(len(d))) + c+1
+    return dict(channels=c, dilations=d, batchnorm=norm, act=_act(_get(cfg, 'activation', what), what)),n
+
+def _linear(cfg, what, slim=1.):
+    "Checked length of a filter, and how many weights belong to it."
+    _only(cfg, ('receptive_field', 'bias', 'in_channels', 'out_channels', 'implementation', 'sample_rate'), what)
+    if (cfg.get('in_channels', 1), cfg.get('out_channels', 1))!=(1, 1): raise ValueError(f"{what}: expected 1 channel in and out")
+    n,bias = whole_number(_get(cfg, 'receptive_field', what), f'{what}: receptive_field', 1, 2**20),_flag(cfg.get('bias', False), f'{what}: bias')
+    return dict(n_taps=n, bias=bias),n+bias
+
+def _lstm(cfg, what, slim=1.):
     "Checked sizes of an LSTM, and how many weights belong to it."
     _only(cfg, ('input_size', 'hidden_size', 'num_layers'), what)
     if _get(cfg, 'input_size', what)!=1: raise ValueError(f"{what}: expected input_size 1, got {str(cfg['input_size'])[:40]}; knobs are not supported")
     h,l = [whole_number(_get(cfg, k, what), f'{what}: {k}', 1, high) for k,high in (('hidden_size', 1024), ('num_layers', 32))]
     return dict(hidden=h, n_layers=l),sum(4*h*((h if i else 1)+h) + 4*h + 2*h for i in range(l)) + h+1
 
-_KINDS = dict(WaveNet=_wavenet, LSTM=_lstm)
+_KINDS = dict(WaveNet=_wavenet, LSTM=_lstm, ConvNet=_convnet, Linear=_linear)
 
 # %% ../../nbs/18b_nam.ipynb #7c17a7ce
 def parse_nam(
@@ -142,12 +277,10 @@ def parse_nam(
     kind,cfg = _get(raw, 'architecture', what),_get(raw, 'config', what)
     if not isinstance(cfg, dict): raise ValueError(f"{what}: expected config to be an object, got {type(cfg).__name__}")
     if kind=='SlimmableContainer': return _inner(raw, cfg, slim, what)
-    if kind not in _KINDS: raise ValueError(f"{what}: expected the architecture {' or '.join(_KINDS)}, got {str(kind)[:40]!r}")
-    config,n = _KINDS[kind](cfg, what)
-    weights = _get(raw, 'weights', what)
-    if isinstance(weights, list) and len(weights)!=n: raise ValueError(f"{what}: expected {n} weights for this {kind}, got {len(weights)}; the file is damaged")
-    return dict(architecture=kind, config=config, weights=numbers(weights, f'{what}: weights', (n,)),
-                sample_rate=_rate(raw, what), metadata=_meta(raw, what))
+    if kind=='SlimmableWavenet': kind = 'WaveNet'                                   # one that can drop channels: read at its full size
+    if kind not in _KINDS: raise ValueError(f"{what}: expected the architecture {', '.join(_KINDS)} or SlimmableContainer, got {str(kind)[:40]!r}")
+    config,n = _KINDS[kind](cfg, what, slim)
+    return dict(architecture=kind, config=config, weights=_flat(raw, n, what), sample_rate=_rate(raw, what), metadata=_meta(raw, what))
 
 def _rate(raw, what):
     sr = raw.get('sample_rate', 48000)                                             # the plugin's own assumption
@@ -180,33 +313,99 @@ class _Weights:
         return self.flat[self.at-n:self.at].reshape(shape)
 
 def _np_act(act, x):
-    if isinstance(act, dict): return np.where(x>0, x, act['negative_slope']*x)
-    return _NP_ACTS[act](x)
+    words = act if isinstance(act, dict) else dict(type=act)
+    if words['type'] in ('LeakyReLU', 'PReLU'):
+        slope = words.get('negative_slopes', words.get('negative_slope', .25))
+        return np.where(x>0, x, np.reshape(slope, (-1, 1))*x)
+    if words['type']=='LeakyHardtanh':
+        low,high,below,above = (words.get(k, v) for k,v in (('min_val', -1.), ('max_val', 1.), ('min_slope', .01), ('max_slope', .01)))
+        return np.where(x<low, (x-low)*below+low, np.where(x>high, (x-high)*above+high, x))
+    return _NP_ACTS[words['type']](x)
 
 def _np_conv(x, w, d=1):
     "Valid convolution of `(channels, n)`."
     n = x.shape[1]-(w.shape[2]-1)*d
     return sum(w[:, :, k]@x[:, k*d:k*d+n] for k in range(w.shape[2]))
 
-def _play_wavenet(arrays, flat, x):
-    "A WaveNet over one sound, silence before it."
-    take = _Weights(flat)
-    dry = y = np.concatenate([np.zeros(_reach(arrays)-1), x])[None]
-    head = None
-    for a in arrays:
-        c,wide = a['channels'],a['channels']*(1+a['gated'])
-        y = take(c, a['n_in'])@y
-        for k,d,act in zip(a['ks'], a['dilations'], a['acts']):
-            w,b,m = take(wide, c, k),take(wide, 1),take(wide, 1)
-            z = _np_conv(y, w, d)
-            n = z.shape[1]
-            z = z + b + m@dry[:, -n:]
-            z = _np_act(act, z[:c])*_sigmoid(z[c:]) if a['gated'] else _np_act(act, z)
-            head = z if head is None else head[:, -n:]+z
-            y = y[:, -n:] + take(c, c)@z + take(c, 1)
-        head = _np_conv(head, take(a['head'], c, a['head_ks']))
+def _grouped(take, n_out, n_in, k, groups):
+    "A convolution's weights, filled up with zeros between its groups."
+    w,g,h = take(n_out, n_in//groups, k),n_out//groups,n_in//groups
+    res = np.zeros((n_out, n_in, k))
+    for i in range(groups): res[i*g:(i+1)*g, i*h:(i+1)*h] = w[i*g:(i+1)*g]
+    return res
+
+def _layer_weights(take, a, k, gate):
+    "Products and conditions of a layer, each `(weights, bias)`, in the order of a file."
+    c,b,n = a['channels'],a['bottleneck'] or a['channels'],a['n_cond']
+    wide = b if gate=='none' else 2*b
+    pair = lambda o,i,k,g: (_grouped(take, o, i, k, g), take(o, 1))
+    res = dict(conv=pair(wide, c, k, a['groups']), mix=(_grouped(take, wide, n, 1, a['mix_groups']), 0.))
+    if a['one']: res['one'] = pair(c, b, 1, a['one_groups'])
+    if a['head1x1']: res['side'] = pair(a['head1x1'], b, 1, a['head1x1_groups'])
+    for name in FILMS:
+        if name in a['films']: res[name] = pair((1+a['films'][name]['shift'])*_widths(a, gate)[name], n, 1, a['films'][name]['groups'])
+    return res
+
+def _play_layer(w, y, c, d, act, gate, second):
+    "A layer: what goes on and what the head gets, shorter than `y` by what the convolution needs."
+    end = lambda v,n: v[:, v.shape[1]-n:]
+    def film(name, v):
+        if name not in w: return v
+        z = w[name][0][:, :, 0]@end(c, v.shape[1]) + w[name][1]
+        return z[:len(v)]*v + (z[len(v):] if len(z)>len(v) else 0)
+    z = film(FILMS[1], _np_conv(film(FILMS[0], y), w['conv'][0], d) + w['conv'][1])
+    n = z.shape[1]
+    z = film(FILMS[4], z + film(FILMS[3], w['mix'][0][:, :, 0]@film(FILMS[2], end(c, n))))
+    if gate!='none':
+        u,g = z[:len(z)//2],_np_act(second, z[len(z)//2:])
+        z = _np_act(act, u)*g if gate=='gated' else g*_np_act(act, u)+(1-g)*u
+    else: z = _np_act(act, z)
+    z = film(FILMS[5], z)
+    on = film(FILMS[6], w['one'][0][:, :, 0]@z + w['one'][1]) if 'one' in w else z
+    return end(y, n)+on, film(FILMS[7], w['side'][0][:, :, 0]@z + w['side'][1]) if 'side' in w else z
+
+def _play_wavenet(config, flat, dry):
+    "A WaveNet over `(1, n)`: `(n_out, n-reach+1)`."
+    take,end = _Weights(flat),lambda v,n: v[:, v.shape[1]-n:]
+    c = _play_wavenet(config['cond'], config['cond']['weights'], dry) if config.get('cond') else dry
+    y,head = end(dry, c.shape[1]),None
+    for a in config['arrays']:
+        a = {**PLAIN, **a}
+        y = take(a['channels'], a['n_in'])@y
+        for k,d,act,gate,second in zip(a['ks'], a['dilations'], a['acts'], _gates_of(a), a['gate_acts'] or ['Sigmoid']*len(a['ks'])):
+            y,found = _play_layer(_layer_weights(take, a, k, gate), y, c, d, act, gate, second)
+            head = found if head is None else end(head, found.shape[1])+found
+        head = _np_conv(head, take(a['head'], a['head1x1'] or a['bottleneck'] or a['channels'], a['head_ks']))
         if a['head_bias']: head = head + take(a['head'], 1)
-    return head[0]*take(1)
+        y = end(y, head.shape[1])
+    return _play_post(config.get('post'), take, head, flat[-1])
+
+def _play_post(post, take, head, scale):
+    "The level, and the convolutions after the head."
+    head = float(scale)*head
+    if not post: return head
+    widths = [len(head)]+[post['channels']]*(len(post['ks'])-1)+[post['n_out']]
+    for a,b,k in zip(widths, widths[1:], post['ks']): head = _np_conv(_np_act(post['act'], head), take(b, a, k)) + take(b, 1)
+    return head
+
+def _play_convnet(config, flat, y):
+    "Convolutions one after another over `(1, n)`."
+    take,c = _Weights(flat),config['channels']
+    for d in config['dilations']:
+        y = _np_conv(y, take(c, len(y), 2), d)
+        if config['batchnorm']:
+            mean,var,w,b,eps = take(c, 1),take(c, 1),take(c, 1),take(c, 1),take(1)
+            y = (y-mean)/np.sqrt(var+eps)*w + b
+        else: y = y + take(c, 1)
+        y = _np_act(config['act'], y)
+    return take(1, c)@y + take(1)
+
+def _play_linear(config, flat, y):
+    "A filter over `(1, n)`: the first weight is the first sample of its answer to an impulse."
+    n = config['n_taps']
+    return np.convolve(y[0], flat[:n].astype(np.float64), 'valid')[None] + (float(flat[n]) if config['bias'] else 0.)
+
+_NP_PLAYERS = dict(WaveNet=(_play_wavenet, _reach), ConvNet=(_play_convnet, lambda c: 1+sum(c['dilations'])), Linear=(_play_linear, lambda c: c['n_taps']))
 
 # %% ../../nbs/18b_nam.ipynb #96e7acf1
 def _play_lstm(config, flat, x, silence=24000):
@@ -235,18 +434,28 @@ def play_nam(
     p = path if isinstance(path, dict) and isinstance(path.get('weights'), np.ndarray) else parse_nam(path)
     x = np.asarray(x, dtype=np.float64)
     if p['architecture']=='LSTM': return _play_lstm(p['config'], p['weights'], x)
-    return _play_wavenet(p['config']['arrays'], p['weights'], x)
+    play,reach = _NP_PLAYERS[p['architecture']]
+    return play(p['config'], p['weights'], np.concatenate([np.zeros(reach(p['config'])-1), x])[None])[0]
 
 # %% ../../nbs/18b_nam.ipynb #b2f83993
 def import_nam(
     path, # A `.nam` file, or what `parse_nam` gave
     slim:float=1., # Of a container with several sizes: 1 the largest, 0 the smallest
-) -> nn.Module: # `NAMWaveNet` or `NAMLSTM`; `model.sr` is its sample rate
+) -> nn.Module: # `NAMWaveNet`, `NAMLSTM`, or one of `models.nam_other`; `model.sr` is its sample rate, `model.metadata` what the file says
     "A capture as a model: to play, to train further, to teach another."
     p = path if isinstance(path, dict) and isinstance(path.get('weights'), np.ndarray) else parse_nam(path, slim)
-    model = NAMLSTM(**p['config']) if p['architecture']=='LSTM' else NAMWaveNet(p['config']['arrays'])
-    model.sr = p['sample_rate']
+    model = dict(LSTM=NAMLSTM, ConvNet=NAMConvNet, Linear=NAMLinear)[p['architecture']](**p['config']) if p['architecture']!='WaveNet' else _wavenet_of(p['config'])
+    model.sr,model.metadata = p['sample_rate'],p['metadata']
     return set_nam_weights(model, p['weights']).eval()
+
+def _wavenet_of(config):
+    "A `NAMWaveNet` where that is enough."
+    simple = set(config)=={'arrays'} and not any(set(a)&set(PLAIN) for a in config['arrays']) and all(a['head_ks']==1 for a in config['arrays'][:-1])
+    if simple: return NAMWaveNet(config['arrays'])
+    bare = {k:v for k,v in config.get('cond', {}).items() if k!='weights'}
+    model = NAMFullWaveNet(config['arrays'], config.get('post'), bare or None)
+    if bare: set_nam_weights(model.cond, config['cond']['weights'])
+    return model
 
 class NAMEffect(nn.Module):
     "A `.nam` file, loaded: maps `(1, samples)` to `(1, samples)`."
@@ -317,6 +526,13 @@ def _user_metadata(fields):
             raise ValueError(f"expected metadata among {', '.join((*_TEXTS, *_CHOICES, *_LEVELS))}, got {k!r}")
     return fields
 
+def _known(meta):
+    "What the file of an imported capture said of the gear, as far as it is sound."
+    def fits(k, v):
+        try: return bool(_user_metadata({k:v}))
+        except (ValueError, TypeError): return False
+    return {k:v for k,v in meta.items() if fits(k, v)}
+
 def _reached(obj):
     "Validation ESR of a learner's last epoch, or None."
     rec = getattr(obj, 'recorder', None)
@@ -327,42 +543,73 @@ def _nam_metadata(obj, model, sr, esr, fields):
     "All that a file says beside the network."
     now,esr = datetime.datetime.now(),_reached(obj) if esr is None else esr
     date = {k:getattr(now, k) for k in ('year', 'month', 'day', 'hour', 'minute', 'second')}
-    meta = dict(date=date, **nam_levels(model, sr), **_user_metadata(fields))
+    meta = dict(date=date, **nam_levels(model, sr), **_user_metadata({**_known(getattr(model, 'metadata', {})), **fields}))
     return meta if esr is None else {**meta, 'training':dict(validation_esr=esr)}
 
 # %% ../../nbs/18b_nam.ipynb #289367e6
+def _new(a):
+    "Does an array need the spelling of 2026?"
+    return a['head_ks']>1 or len(set(a['ks']))>1 or any(v!=a['acts'][0] for v in a['acts']) or isinstance(a['acts'][0], dict)
+
 def _spelling(a, new):
     "One array in the words of the format."
-    same = len(set(a['ks']))==1 and not new
-    acts = a['acts'][0] if not new else [dict(type=v) if isinstance(v, str) else v for v in a['acts']]
+    a,n = {**PLAIN, **a},len(a['ks'])
     head = dict(head=dict(out_channels=a['head'], kernel_size=a['head_ks'], bias=a['head_bias'])) if new else dict(head_size=a['head'], head_bias=a['head_bias'])
-    res = dict(input_size=a['n_in'], condition_size=1, channels=a['channels'], dilations=a['dilations'], activation=acts, **head)
-    if not new or a['gated']: res['gated'] = a['gated']
-    return {**res, **(dict(kernel_size=a['ks'][0]) if same else dict(kernel_sizes=a['ks']))}
+    res = dict(input_size=a['n_in'], condition_size=a['n_cond'], channels=a['channels'], dilations=a['dilations'], **head)
+    if not new: return dict(**res, activation=a['acts'][0], gated=a['gated'], kernel_size=a['ks'][0])
+    res.update(kernel_sizes=a['ks'], activation=[_object(v) for v in a['acts']])
+    gates = _gates_of(a)
+    if set(gates)!={'none'}:
+        seconds = a['gate_acts'] or ['Sigmoid']*n
+        res.update(gating_mode=gates, secondary_activation=[None if g=='none' else _object(v) for g,v in zip(gates, seconds)])
+    return {**res, **_options(a)}
+
+def _object(v): return dict(type=v) if isinstance(v, str) else v
+
+def _options(a):
+    "Words for what an array has beside the usual."
+    if a['bottleneck'] in (None, a['channels']) and all(a[k]==PLAIN[k] for k in ('groups', 'mix_groups', 'one', 'one_groups', 'head1x1', 'films')): return {}
+    res = dict(bottleneck=a['bottleneck'] or a['channels'], groups_input=a['groups'], groups_input_mixin=a['mix_groups'], layer1x1=dict(active=a['one'], groups=a['one_groups']),
+               head1x1=dict(active=a['head1x1']>0, out_channels=a['head1x1'] or 1, groups=a['head1x1_groups']))
+    return {**res, **{k:dict(active=k in a['films'], **a['films'].get(k, dict(shift=True, groups=1))) for k in FILMS}}
+
+def _wavenet_words(model, sr):
+    "Version and config of a WaveNet."
+    full = isinstance(model, NAMFullWaveNet)
+    arrays = model.nam_config()[0] if full else [dict(a, acts=[act_words(l.act, v) for l,v in zip(s.layers, a['acts'])]) for s,a in zip(model.arrays, model.config)]
+    new = full or any(map(_new, arrays))
+    cfg = dict(layers=[_spelling(a, new) for a in arrays], head=None, head_scale=model.head_scale.item())
+    if full and model.post: cfg['head'] = dict(channels=model.post['channels'], activation=_post_words(model), out_channels=model.post['n_out'], kernel_sizes=model.post['ks'])
+    if full and model.cond is not None: cfg['condition_dsp'] = nam_dict(model.cond, sr)
+    if cfg['head'] is None and new: del cfg['head']
+    return '0.7.0' if new else '0.5.4',cfg
+
+def _post_words(model):
+    words = [act_words(a, model.post['act']) for a in model.acts]
+    if any(w!=words[0] for w in words): raise ValueError(".nam cannot play this NAMFullWaveNet: the format has one setting for all activations after the head")
+    return _object(words[0])
 
 def nam_dict(
-    model:nn.Module, # `NAMWaveNet` or `NAMLSTM`
+    model:nn.Module, # `NAMWaveNet`, `NAMLSTM`, or one of `models.nam_other`
     sr:int, # Hz
     metadata:dict=None, # As the format has it
 ) -> dict: # The content of a file
     "A model in the words of the format, in the spelling that most players read."
-    if isinstance(model, NAMLSTM):
-        version,kind,cfg = '0.5.4','LSTM',dict(input_size=1, hidden_size=model.hidden, num_layers=model.n_layers)
-    else:
-        arrays = model.config
-        new = any(a['head_ks']>1 or len(set(a['ks']))>1 or any(v!=a['acts'][0] for v in a['acts']) or isinstance(a['acts'][0], dict) for a in arrays)
-        version,kind = '0.7.0' if new else '0.5.4','WaveNet'
-        cfg = dict(layers=[_spelling(a, new) for a in arrays], head=None, head_scale=model.head_scale.item())
-        if new: del cfg['head']
+    if isinstance(model, NAMLSTM): version,kind,cfg = '0.5.4','LSTM',dict(input_size=1, hidden_size=model.hidden, num_layers=model.n_layers)
+    elif isinstance(model, NAMLinear): version,kind,cfg = '0.5.4','Linear',dict(receptive_field=model.receptive_field, bias=model.config['bias'])
+    elif isinstance(model, NAMConvNet):
+        c,acts = model.config,[act_words(a, model.config['act']) for a in model.acts]
+        version,kind,cfg = '0.5.4','ConvNet',dict(channels=c['channels'], dilations=c['dilations'], batchnorm=c['batchnorm'], activation=acts[0])
+    else: kind,(version,cfg) = 'WaveNet',_wavenet_words(model, sr)
     return dict(version=version, architecture=kind, config=cfg, weights=nam_weights(model).tolist(), sample_rate=sr, metadata=metadata or {})
 
 def _fit_nam(obj):
     "A frozen copy that the format can express."
     model = fit_for(obj, '.nam', mono=True)
-    if not isinstance(model, (NAMWaveNet, NAMLSTM)):
+    if not isinstance(model, (NAMWaveNet, NAMLSTM, NAMFullWaveNet, NAMConvNet, NAMLinear)):
         raise ValueError(f".nam cannot play this {type(model).__name__}: expected a NAMWaveNet or NAMLSTM; train one, on the output of yours if need be")
-    if isinstance(model, NAMWaveNet) and any(a['gated'] and a['head_ks']>1 for a in model.config):
-        raise ValueError(".nam cannot play this NAMWaveNet: gated arrays belong to the old kind, without a kernel in the head")
+    if isinstance(model, NAMConvNet) and isinstance(act_words(model.acts[0], model.config['act']), dict) and len(model.acts)>1 and hasattr(model.acts[0], 'weight'):
+        raise ValueError(".nam cannot play this NAMConvNet: the format has one setting for all its activations, and its slopes are learned one by one")
     return model.settle() if isinstance(model, NAMLSTM) else model
 
 # %% ../../nbs/18b_nam.ipynb #0388da88
