@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['audio_extensions', 'get_audio_files', 'AudioFile', 'cut_tails', 'TailSplitter', 'OpenAudio', 'ReadChunk',
-           'AudioBlock', 'grid_starts', 'random_starts', 'ChunkDL', 'get_pairs', 'split_pairs', 'AudioDataLoaders']
+           'AudioBlock', 'grid_starts', 'random_starts', 'ChunkDL', 'ChunkTable', 'get_pairs', 'split_pairs',
+           'AudioDataLoaders']
 
 # %% ../nbs/21_data.ipynb #df2340c5
 import difflib,inspect,random,re,warnings,weakref
@@ -12,6 +13,7 @@ from functools import lru_cache
 
 from fastai.basics import *
 from .core import *
+from .headers import keep_headers,save_headers
 from .io import _stamp,audio_info,check_audio,read_audio,read_into,resample_audio
 
 # %% ../nbs/21_data.ipynb #6d6c2429
@@ -27,7 +29,14 @@ def get_audio_files(
     if not files:
         raise ValueError(f"{path}: expected a folder with audio files, found none; check the path and the "
                          "suffixes")
+    whole = recurse and not folders
+    keep_headers(path, [os.path.relpath(f, path) for f in files] if whole else None)
     return files.sorted()
+
+def _keep_common(files):
+    "Use an index of the headers of many files, however they were listed."
+    files = [os.path.abspath(f) for f in files if isinstance(f, (str, os.PathLike))]
+    if len(files)>=64: keep_headers(os.path.commonpath(files))
 
 # %% ../nbs/21_data.ipynb #a2e90cde
 _ram = weakref.WeakValueDictionary() # (path, time, size, rate) -> samples, shared by all who hold them
@@ -35,6 +44,7 @@ _ram = weakref.WeakValueDictionary() # (path, time, size, rate) -> samples, shar
 class AudioFile(GetAttr):
     "A recording, or the samples `start` to `stop` of it; names of a `Path` work on it too."
     _default = 'path'
+    kind = AudioTensor # What a batch of it is
     def __init__(self,
         path:str|Path, # The file
         start:int=0, # First sample that is scored
@@ -104,6 +114,7 @@ def cut_tails(
     valid_pct:float=.2, # Part of each that is its tail
 ) -> L: # Heads, then tails, as `AudioFile`
     "Two parts of each file; the tail may look back into the head for context, the head looks at itself only."
+    _keep_common(items)
     files = [AudioFile(o) for o in items]
     cuts = [round(f.n*(1-valid_pct)) for f in files]
     heads = [AudioFile(f.path, 0, c) for f,c in zip(files, cuts)]
@@ -138,8 +149,9 @@ class OpenAudio(Transform):
             raise ValueError(f"{f.path}: expected {self.n_ch} channel(s), got {f.n_ch}; pass n_ch={f.n_ch}, "
                              f"or mix it to {self.n_ch}")
         return f
-    def encodes(self, o:str): return self.encodes(Path(o))
-    def encodes(self, o:Path): return self._check(AudioFile(o, sr=self.sr if self.resample else None))
+    def open(self, o): return self._check(AudioFile(o, sr=self.sr if self.resample else None))
+    def encodes(self, o:str): return self.open(o)
+    def encodes(self, o:Path): return self.open(o)
     def encodes(self, o:AudioFile):
         if not (self.resample and self.sr and o.sr!=self.sr): return self._check(o)
         r = self.sr/o.sr
@@ -186,8 +198,11 @@ def random_starts(
     "room to move."
     k = max(1, (b-a)//n-1)
     room = b-a-k*n
-    offset = rng.randint(-(room//2), room+room//2) # clamped below, so that each end comes up one time in four
-    return a + min(max(offset, 0), room) + n*np.arange(k)
+    return a + _offset(room, rng) + n*np.arange(k)
+
+def _offset(room, rng):
+    "A draw from 0 to `room` that is at each end one time in four."
+    return min(max(rng.randint(-(room//2), room+room//2), 0), room)
 
 # %% ../nbs/21_data.ipynb #1115f91d
 def _check_kwargs(kwargs):
@@ -229,7 +244,7 @@ class ChunkDL(TfmdDL):
     ):
         _check_kwargs(kwargs)
         store_attr('chunk_len,sr,n_chs,read_len,preload,pad,head,trim,flip_polarity,check,seed')
-        self.rows = ifnone(rows, [tuplify(dataset[i]) for i in range(0 if rows else len(dataset))])
+        self.rows = _open_rows(dataset) if rows is None else rows
         self._open()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, drop_last=drop_last, n=0,
                          **kwargs)
@@ -263,6 +278,19 @@ class ChunkDL(TfmdDL):
         return super().show_results(b, out, max_n=max_n, ctxs=ctxs, show=show, **kwargs)
 
 # %% ../nbs/21_data.ipynb #d39d4761
+def _column(tl):
+    "All items of a `TfmdLists`, as `tl[i]` gives them; what `OpenAudio` does is done without fastai's dispatch, which costs more."
+    def one(o):
+        for f in tl.tfms.fs: o = f.open(o) if type(f) is OpenAudio and isinstance(o, (str, Path)) else f(o, split_idx=tl.split_idx)
+        return o
+    return [one(L.__getitem__(tl, i)) for i in range(len(tl))]
+
+def _open_rows(dataset):
+    "All items of a dataset as tuples, their files opened."
+    _keep_common([tuplify(o)[0] for o in getattr(dataset, 'items', []) if isinstance(o, (str, Path, tuple)) and len(tuplify(o))])
+    if isinstance(dataset, Datasets): return list(zip(*(_column(tl) for tl in dataset.tls)))
+    return [tuplify(dataset[i]) for i in range(len(dataset))]
+
 @patch
 def _open(self:ChunkDL):
     "Check all files by their headers, and keep in memory what is to be kept."
@@ -273,7 +301,8 @@ def _open(self:ChunkDL):
         self.sr,self.n_chs = ifnone(self.sr, fs[0].sr),ifnone(self.n_chs, tuple(f.n_ch for f in fs))
         for f,n_ch in zip(fs, self.n_chs): _check_alike(f, self.sr, n_ch)
         for f in fs[1:]: _check_pair(fs[0], f, trim=self.trim)
-    files = [f for fs in self._files for f in fs]
+    save_headers()
+    files = [f for fs in self._files for o in fs for f in getattr(o, 'files', [o])] # all that `Stems` are made of
     for f in files:
         if self.preload or f.info.lossy: f.preload()
     self._watch = any(f.info.is_float for f in files)
@@ -326,19 +355,75 @@ def jitter(self:ChunkDL):
     "Whether chunks start at random places: in training, when shuffled."
     return self.shuffle and getattr(self.dataset, 'split_idx', 0) in (0, None)
 
+class ChunkTable:
+    "The chunks of an epoch `(n, 5)`: file, start, start and length of the read around it, sign. Rows are worked out when "
+    "asked for: files take memory, chunks do not."
+    def __init__(self,
+        files:np.ndarray, # Files in the order of their chunks
+        firsts:np.ndarray, # Start of the first chunk of each
+        counts:np.ndarray, # Chunks of each
+        lasts:np.ndarray, # Where the last chunk of each may start; it is moved back to that
+        chunk_len:int, # Samples from chunk to chunk
+        per_read:int=1, # Chunks that are cut from one read
+        signs:np.ndarray=None, # 1 or -1 for each chunk, None: 1
+    ):
+        store_attr('files,firsts,counts,lasts,chunk_len,per_read,signs')
+        self.cum = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    def __len__(self): return int(self.cum[-1])
+    def __array__(self, dtype=None, copy=None): return self[:].astype(dtype or np.int64)
+
+    def __getitem__(self, key):
+        rows,cols = key if isinstance(key, tuple) else (key, slice(None))
+        i = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        if i.size and not (-len(self)<=i.min() and i.max()<len(self)): raise IndexError(f"expected rows below {len(self)}, got {i.max()}")
+        i = np.where(i<0, i+len(self), i)
+        f = self.cum.searchsorted(i, 'right')-1
+        j = i-self.cum[f]
+        k = j//self.per_read*self.per_read
+        start = lambda k: np.minimum(self.firsts[f]+k*self.chunk_len, self.lasts[f])
+        n_long = start(np.minimum(k+self.per_read, self.counts[f])-1)+self.chunk_len-start(k)
+        sign = np.ones_like(i) if self.signs is None else self.signs[i].astype(np.int64)
+        return np.stack([self.files[f], start(j), start(k), n_long, sign], -1)[..., cols]
+
+    def shuffled(self,
+        rng:np.random.Generator, # Where the order comes from
+        bs:int, # Reads that are cut side by side
+    ) -> np.ndarray: # All rows, in a new order
+        "Reads in random order; the chunks of `bs` reads take turns, so that a batch is of many reads."
+        if self.per_read==1: return rng.permutation(len(self))
+        cum = np.concatenate([[0], np.cumsum(-(-self.counts//self.per_read))])
+        reads,out,at = rng.permutation(cum[-1]),np.empty(len(self), np.int64),0
+        for g in range(0, len(reads), 1024*bs):                                  # some groups at a time, in flat memory
+            r = reads[g:g+1024*bs]
+            f = cum.searchsorted(r, 'right')-1
+            q = (r-cum[f])*self.per_read
+            n = np.minimum(self.per_read, self.counts[f]-q)
+            t = np.arange(n.sum())-np.repeat(np.cumsum(n)-n, n)
+            turn = np.repeat(np.arange(len(r))//bs, n)*self.per_read+t
+            out[at:at+len(t)] = (np.repeat(self.cum[f]+q, n)+t)[turn.argsort(kind='stable')]
+            at += len(t)
+        return out
+
+def _signs(rng, n):
+    "1 or -1 for each of `n`, a byte each."
+    return np.random.default_rng(rng.getrandbits(64)).integers(0, 2, n, dtype=np.int8)*2-1
+
 @patch
 def _plan(self:ChunkDL):
-    "Lay out the chunks of an epoch: a table of file, start, start and length of the read around it, and sign."
-    c,rows = self.chunk_len,[]
-    per_read = max(1, (self.read_len or 0)//c)
-    for i,(a,b) in enumerate(self._spans):
-        s = random_starts(a, b, c, self.rng) if self.jitter else grid_starts(a, b, c)
-        k = np.arange(len(s))//per_read*per_read
-        last = s[np.minimum(k+per_read, len(s))-1]
-        rows.append(np.stack([np.full(len(s), i), s, s[k], last+c-s[k], np.ones(len(s), int)], 1))
-    self.table = np.concatenate(rows) if rows else np.zeros((0, 5), int)
-    if self.jitter and self.flip_polarity: self.table[:,4] = [self.rng.choice((-1, 1)) for _ in self.table]
-    self.n,self._long = len(self.table),{}
+    "Lay out the chunks of an epoch, as `grid_starts` and `random_starts` do."
+    c,(a,b) = self.chunk_len,self._spans.T
+    if self.jitter:
+        counts = np.maximum(1, (b-a)//c-1)
+        room = b-a-counts*c
+        firsts = a + [_offset(r, self.rng) for r in room.tolist()]
+    else: firsts,counts = a,-((a-b)//c)
+    signs = _signs(self.rng, int(counts.sum())) if self.jitter and self.flip_polarity else None
+    self._lay(ChunkTable(np.arange(len(a)), firsts, counts, b-c, c, max(1, (self.read_len or 0)//c), signs))
+
+@patch
+def _lay(self:ChunkDL, table):
+    self.table,self.n,self._long = table,len(table),{}
     self.drop_last = self._drop_last and self.n>=self.bs # an epoch smaller than a batch is one batch, not none
 
 @patch
@@ -347,7 +432,7 @@ def set_context(self:ChunkDL,
     right:int=0, # Samples after them
 ):
     "Extend every span by real context; what lacks it is not scored."
-    self._spans = [self._span(fs[0], left, right) for fs in self._files]
+    self._spans = np.array([self._span(fs[0], left, right) for fs in self._files], np.int64).reshape(-1, 2)
     self.left,self.right = left,right
     self._plan()
 
@@ -366,12 +451,8 @@ def set_context(self:DataLoaders,
 def get_idxs(self:ChunkDL):
     "The chunks of an epoch, as rows of the table; runs in the main process, where all draws are made."
     if self.jitter: self._plan()
-    if not self.shuffle: return list(range(self.n))
-    reads = np.split(np.arange(self.n), np.flatnonzero(np.diff(self.table[:,2]) | np.diff(self.table[:,0]))+1)
-    reads = self.rng.sample(reads, len(reads))
-    if len(reads)==self.n: return [int(o[0]) for o in reads]
-    groups = [reads[i:i+self.bs] for i in range(0, len(reads), self.bs)]
-    return [int(o[t]) for g in groups for t in range(max(map(len, g))) for o in g if t<len(o)]
+    if not self.shuffle: return np.arange(self.n)
+    return self.table.shuffled(np.random.default_rng(self.rng.getrandbits(64)), self.bs)
 
 @patch
 def spans(self:ChunkDL,
@@ -389,7 +470,7 @@ def _read(self:ChunkDL, rows, outs):
         for k,(sound,out) in enumerate(zip(self._files[f], outs)):
             if n_long==self.chunk_len or sound.ram is not None: sound.fill(out[j], start-self.left)
             else: self._cut(sound, k, f, start, long, n_long, out[j])
-            if sign<0: np.negative(out[j], out=out[j])
+            if sign<0 and sound.kind is AudioTensor: np.negative(out[j], out=out[j])
 
 @patch
 def _cut(self:ChunkDL, sound, k, f, start, long, n_long, out):
@@ -409,8 +490,15 @@ def _columns(self:ChunkDL, rows):
     self._read(rows, outs)
     if self._watch: self._check_finite(rows, outs)
     outs,items = iter(outs),[self.rows[i] for i in self.table[rows,0]]
-    batch = lambda o: AudioTensor(torch.from_numpy(o), sr=self.sr, rows=rows)
-    return tuple(batch(next(outs)) if isinstance(c[0], AudioFile) else c for c in zip(*items))
+    batch = lambda o,kind: kind(torch.from_numpy(o), sr=self.sr, rows=rows)
+    return tuple(batch(next(outs), c[0].kind) if isinstance(c[0], AudioFile) else self._moving(c, rows) for c in zip(*items))
+
+@patch
+def _moving(self:ChunkDL, labels, rows):
+    "Labels as they are; of those that move in time (they have `at`), the part that goes with each chunk."
+    if not hasattr(labels[0], 'at') or isinstance(labels[0], (Tensor, np.ndarray)): return labels
+    n,files = self.left+self.chunk_len+self.right,[self._files[i][0] for i in self.table[rows,0]]
+    return tuple(o.at(s-self.left, n, self.sr, f.n) for o,f,s in zip(labels, files, self.table[rows,1].tolist()))
 
 @patch
 def _check_finite(self:ChunkDL, rows, outs):
@@ -521,6 +609,7 @@ def get_pairs(
         xs,ys = [_keyed(get_audio_files(o), Path(o)) for o in (inputs, targets)]
         return _match(xs, ys, f"in {targets} or {inputs}")
     xs,ys = [L(Path(o) if isinstance(o, str) else o for o in listify(p)) for p in (inputs, targets)]
+    _keep_common(xs+ys)
     if len(xs)!=len(ys):
         raise ValueError(f"{first(xs)}: expected as many targets as inputs, got {len(ys)} for {len(xs)}; "
                          "list them in pairs")

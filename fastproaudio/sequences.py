@@ -13,6 +13,7 @@ from fastai.callback.progress import *
 from fastai.callback.schedule import *
 from fastai.callback.training import *
 from fastai.data.all import *
+from .autoregressive import GoesOn
 from .callbacks import *
 from .core import *
 from .data import *
@@ -100,20 +101,8 @@ class AddKL(Callback):
         self.learn.loss_grad = self.learn.loss_grad + w*getattr(self.learn.model, 'module', self.learn.model).kl
 
 # %% ../nbs/31b_sequences.ipynb #7a6c31e6
-class Seq2SeqLearner(Learner):
+class Seq2SeqLearner(GoesOn, Learner):
     "A `Learner` whose model goes on after what it hears."
-    @delegates(Seq2Seq.generate, but=['prev', 'n'])
-    def generate(self,
-        prompt, # Path, or waveform `(channels, samples)`
-        n:int, # Samples to make
-        **kwargs
-    ) -> AudioTensor: # `(channels, n)`, without the prompt
-        "What follows `prompt`."
-        if isinstance(prompt, (str, Path)): prompt = AudioTensor.create(prompt)
-        sr,rate = self.dls.sr,getattr(prompt, 'sr', None)
-        if rate and rate!=sr: raise ValueError(f"prompt: expected {sr} Hz, which the model was trained at, got {rate} Hz; convert it with `resample_audio`")
-        x = cast(prompt, Tensor).float()[None].to(one_param(self.model).device)
-        return AudioTensor(self.model.generate(x, n, **kwargs)[0].cpu(), sr=sr)
 
 def summary_splitter(model):
     "Two groups of parameters: the frames' autoencoder, which `freeze` freezes, and the rest."

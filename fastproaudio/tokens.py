@@ -55,12 +55,14 @@ def SampleBlock(
     resample:bool=False, # Convert files of another rate, in memory
     carry:bool=True, # Rows of a batch continue those of the batch before; False: shuffled chunks
     tfms:tuple=(), # What to do with a batch before it is split into input and target
+    knobs:KnobsOf=None, # What conditions whole files, if anything does
+    hop:int=None, # Samples per frame of a series that conditions them, if any does
     **kwargs, # For the loader: `chunk_len`, `preload`, ...
 ) -> TransformBlock: # For `DataBlock`
     "Samples `(batch, channels, samples)` and their successors: the embedding of a sample is its channels."
     block = AudioBlock(sr, n_ch, resample=resample, **{'right':1, **kwargs})
     block.dl_type = StreamDL if carry else ChunkDL
-    block.batch_tfms = L(block.batch_tfms)+L(*tfms)+L(NextSample(n_ch if tfms else 1))
+    block.batch_tfms = L(block.batch_tfms)+L(*tfms)+L(NextSample(n_ch if tfms else 1, knobs, hop))
     return block
 
 def TokenBlock(
@@ -85,6 +87,9 @@ def from_files(cls:AudioDataLoaders,
     sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
     n_ch:int=1, # Channels
     resample:bool=False, # Convert files of another rate, in memory
+    knobs:Callable=None, # From a path to what conditions the file: a class name (`parent_label`), a number or several
+    local:Callable=None, # From a path to a series `(n_local, frames)`: an array, a tensor or the path of a `.npy` file
+    hop:int=1, # Samples per frame of it
     path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Streams in validation
     device=None, # Device of the batches
@@ -94,7 +99,12 @@ def from_files(cls:AudioDataLoaders,
     listed = lambda o: get_audio_files(o) if isinstance(o, (str, Path)) and Path(o).is_dir() else L(Path(f) if isinstance(f, str) else f for f in listify(o))
     if valid is None: train,valid = split_files(listed(files), valid_pct, split_by, kwargs.get('seed'))
     else: train,valid = listed(files),listed(valid)
-    args = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry)
-    block = SampleBlock(**args) if n_tokens is None else TokenBlock(n_tokens, **args)
-    db = DataBlock(block, splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
+    if local and (n_ch or 1)>1 and n_tokens: raise ValueError(f"expected one channel of tokens with a local condition, got n_ch={n_ch}; mix them")
+    of = KnobsOf(knobs, train+valid) if knobs else None
+    args = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, knobs=of, hop=hop if local else None)
+    blocks,getters = [SampleBlock(**args) if n_tokens is None else TokenBlock(n_tokens, **args)],[noop]
+    if of: blocks,getters = blocks+[TransformBlock()],getters+[of]
+    if local: blocks,getters = blocks+[TransformBlock(type_tfms=OpenSeries(local, hop, sr, n_ch, resample))],getters+[noop]
+    if len(blocks)>1: blocks,getters = blocks+[TransformBlock()],getters+[later]
+    db = DataBlock(blocks, getters=getters, n_inp=max(1, len(blocks)-1), splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
     return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
