@@ -171,7 +171,7 @@ def _check_same(
     for k in parts.split():
         (old,old_id),(new,new_id) = was[k],now[k]
         if old_id==new_id: continue
-        more = ' (they differ in detail)' if old==new else ''
+        more = '' if old!=new else ' with other files for validation: give the loaders a seed' if k=='sound' else ' that differs in detail'
         raise ValueError(f"{file}: expected a checkpoint of this {k}, {new}, got one of {old}{more}; set it up as it was, "
                          "or start anew with resume=False or another name")
 
@@ -294,10 +294,18 @@ def _state(self:Checkpoint, epoch, finished):
     run = dict(version=1, fit=self._fits, epoch=epoch, finished=finished, of=self._of, rng=_all_ranks(get_rng()), learn=own,
                generators={k:_get_state(g) for k,g in _generators(learn).items()}, scaler=getattr(getattr(learn, 'scaler', None), 'state_dict', dict)(),
                cbs={k:_counted(cb) for k,cb in _named_cbs(learn) if cb is not self},
-               loss=learn.loss_func.state_dict() if isinstance(learn.loss_func, nn.Module) else {})
+               loss=learn.loss_func.state_dict() if isinstance(learn.loss_func, nn.Module) else {}, grads=_grads(learn.opt))
     opt = learn.opt.state_dict()
     if 'hypers' in opt: opt['hypers'] = hypers
     return dict(model=get_model(learn.model).state_dict(), opt={**opt, 'run':run})   # inside `opt`, so that `learn.load` reads it
+
+def _grads(opt):
+    "Gradients that wait for the next step: a tensor, 0 for zeros, None for none; an optimizer moves on what has zeros, not what has none."
+    return [None if p.grad is None else p.grad if p.grad.any() else 0 for p,*_ in opt.all_params()]
+
+def _set_grads(opt, grads):
+    for (p,*_),g in zip(opt.all_params(), grads):
+        p.grad = None if g is None else torch.zeros_like(p) if isinstance(g, int) else g.to(p)
 
 def _all_ranks(o):
     "`o` of every process of a distributed run."
@@ -333,6 +341,7 @@ def _go_on(self:Checkpoint, found):
     _check_same(self.file, run['of'], self._of, 'model sound schedule' if self._fits==run['fit'] else 'model sound')
     get_model(learn.model).load_state_dict(found['model'])
     _load_opt(learn.opt, found['opt'])
+    _set_grads(learn.opt, run['grads'])
     if run['loss']: learn.loss_func.load_state_dict(run['loss'])
     if run['scaler'] and getattr(learn, 'scaler', None) is not None: learn.scaler.load_state_dict(run['scaler'])
     for k,v in run['learn'].items(): setattr(learn, k, _unpack(v))

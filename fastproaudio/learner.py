@@ -19,7 +19,8 @@ from .callbacks import *
 from .core import *
 from .data import *
 from .io import audio_info, audio_writer, read_audio
-from .losses import effects_loss, esr_items, mae
+from .knobs import *
+from .losses import effects_loss, esr_from_sums, esr_items, esr_sums, mae
 from .models.blocks import AudioModel, run_long, unpadded
 
 # %% ../nbs/31_learner.ipynb #c099c861
@@ -38,6 +39,7 @@ class AudioLearner(Learner):
             self.loss_func,self.logger = loss_func,logger
             self.__dict__.pop('_with_events', None)
             self._end_cleanup()
+            if self.opt is not None: self.opt.zero_grad()
             if kept and self.epoch>0:
                 print(f"interrupted in epoch {self.epoch}; learn.load({kept[-1].fname!r}) has the one before it, "
                       f"cbs=Checkpoint({kept[-1].fname!r}, resume=True) goes on from there")
@@ -98,10 +100,32 @@ class AudioLearner(Learner):
         def read(start, n): return _check_finite(raw(start, n), start, name, rate or sr)
         return (lambda start,n: read(start, n)[:, None].to(dev) if split else read(start, n)[None].to(dev)),n,rate or sr,n_ch if split else 1
 
-    def _pieces(self, item, knobs, each_channel):
+    @property
+    def knobs(self) -> Knobs:
+        "Names, ranges and defaults of the model's knobs: those of the data, else `knob_1`, ... from 0 to 1."
+        n,known = getattr(self.model, 'n_knobs', 0),getattr(self.dls, 'knobs', None)
+        return known if isinstance(known, Knobs) and len(known)==n else Knobs([f'knob_{i+1}' for i in range(n)])
+
+    def _settings(self, knobs, named, n, sr, bs):
+        "Settings as `run_long` takes them: None, `(bs, n_knobs)`, or a function that reads curves."
+        own,dev = self.knobs,one_param(self.model).device
+        if named and knobs is not None: raise ValueError(f"expected knobs by name or as a list, got both: {', '.join(named)} and {knobs}; leave one out")
+        if named or isinstance(knobs, dict):
+            if not len(own): raise ValueError(f"this model has no knobs, got {', '.join(map(str, named or knobs))}; leave them out")
+            knobs = own.scale(named or knobs, fill=True)
+        if isinstance(knobs, KnobCurve):
+            return lambda start,k: cast(knobs.at(start, k, sr, n), Tensor)[None].expand(bs, -1, -1).to(dev)
+        if knobs is None and len(own): raise ValueError(f"expected a setting of {', '.join(own.names)}, got none; name it, for instance {first(own).name}={first(own).start:g}")
+        if knobs is None: return None
+        knobs = cast(tensor(knobs), Tensor).float().to(dev)
+        if not ((0<=knobs)&(knobs<=1)).all(): raise ValueError(f"expected knobs in 0..1, got {knobs.min():g} to {knobs.max():g}; name them to give values in units")
+        if knobs.ndim==2 and knobs.shape[1]==n and n>1: return knobs[None].expand(bs, -1, -1)
+        return knobs.reshape(1, -1).expand(bs, -1)
+
+    def _pieces(self, item, knobs, named, each_channel):
         "The rate of `item`, and its prediction piece by piece, `(channels, samples)`."
         read,n,sr,bs = self._source(item, each_channel)
-        if knobs is not None: knobs = tensor(knobs).float().reshape(1, -1).expand(bs, -1).to(one_param(self.model).device)
+        knobs = self._settings(knobs, named, n, sr, bs)
         def run():
             was = self.model.training
             self.model.eval()
@@ -112,25 +136,27 @@ class AudioLearner(Learner):
 
     def predict(self,
         item, # Path, `AudioTensor`, tensor or array `(channels, samples)` or `(samples,)`; or a tuple of it and its knobs
-        knobs:list=None, # Settings in 0..1, for a model that has them
+        knobs:list=None, # Settings in 0..1 in the model's order, curves `(n_knobs, samples)`, or a dict by name as below
         each_channel:bool=False, # Run a mono model over each channel of a recording
+        **named, # Settings by name, in the user's units: a number, a row of values over time, or a file with them; others at their default
     ) -> AudioTensor: # `(n_out, samples)`, as long as the input
         "What the model makes of a whole recording of any length, as if it were run once over all of it."
         if isinstance(item, tuple): item,knobs = item
-        sr,_,pieces = self._pieces(item, knobs, each_channel)
+        sr,_,pieces = self._pieces(item, knobs, named, each_channel)
         with torch.no_grad(): return AudioTensor(torch.cat(list(pieces), -1), sr=sr)
 
     def process(self,
         src:str|Path, # File to read
         dst:str|Path, # File to write, whole or not at all; its suffix names the format
-        knobs:list=None, # Settings in 0..1, for a model that has them
+        knobs:list=None, # Settings as in `predict`
         each_channel:bool=False, # Run a mono model over each channel of a recording
         subtype:str=None, # Encoding such as `PCM_16` or `FLOAT`; None: 24 bits where the format has them
+        **named, # Settings by name, in the user's units: `drive=12`
     ) -> Path: # The file written
         "Run a file through the model into another, in flat memory however long it is."
         if Path(src).exists() and Path(dst).exists() and Path(src).samefile(dst):
             raise ValueError(f"{dst}: expected another file than the one that is read; choose a new name")
-        sr,n,pieces = self._pieces(Path(src), knobs, each_channel)
+        sr,n,pieces = self._pieces(Path(src), knobs, named, each_channel)
         with torch.no_grad():
             first_piece = next(pieces)
             with audio_writer(dst, sr, first_piece.shape[0], subtype) as write:
@@ -205,8 +231,36 @@ def effects_learner(
                         cbs=ours+L(cbs), **kwargs)
 
 def _check_channels(dls, model):
-    "Raise `ValueError` unless the recordings have the channels that the model takes and gives."
+    "Raise `ValueError` unless the recordings have the knobs and the channels that the model takes and gives."
+    knobs,n = getattr(dls, 'knobs', None),getattr(model, 'n_knobs', None)
+    if isinstance(knobs, Knobs) and n is not None and n!=len(knobs):
+        raise ValueError(f"the recordings have {len(knobs)} knob(s), {', '.join(knobs.names)}, the model has {n}; build it with n_knobs={len(knobs)}")
     n_chs = getattr(dls, 'n_chs', None)
     for name,n,want in zip(('input', 'target'), n_chs or (), (getattr(model, 'n_in', None), getattr(model, 'n_out', None))):
         if want and n!=want: raise ValueError(f"the model has {want} channel(s) for the {name}, the recordings have {n}; "
                                               f"build the model for {n}, or mix the recordings to {want}")
+
+# %% ../nbs/31_learner.ipynb #7be67cda
+@patch
+def sliders(self:AudioLearner,
+    item, # Path, `AudioTensor`, tensor or array, as for `predict`
+) -> KnobPanel: # Shown by a notebook
+    "Sliders for the knobs, and a player of what they make of a sound."
+    if not len(self.knobs): raise ValueError("expected a model with knobs, got one without; sliders have nothing to move")
+    return KnobPanel(self.knobs, partial(self.predict, item))
+
+@patch
+def esr_by_setting(self:AudioLearner,
+    ds_idx:int=1, # 1: validation, 0: training
+    dl:DataLoader=None, # Another loader, such as `dls.test_dl(dls.test_items, with_labels=True)`
+) -> list: # `Setting` and error-to-signal ratio of each, in the order of the settings
+    "How well each setting is met."
+    dl = (self.dls[ds_idx] if dl is None else dl).new(shuffle=False, drop_last=False)
+    where = [next((o for o in row if isinstance(o, SettingTensor)), None) for row in dl.rows]
+    if not where or None in where: raise ValueError("expected recordings with settings that stand still, got curves or none; look at the metric esr instead")
+    with self.no_logging(): preds,targs = self.get_preds(dl=dl)
+    keys,sums = [tuple(where[i].tolist()) for i in dl.table[:,0]],{}
+    for k,p,t in zip(keys, cast(preds, Tensor), cast(targs, Tensor)):
+        new = esr_sums(p[None].float(), t[None].float()).double()
+        sums[k] = sums[k]+new if k in sums else new
+    return [(self.knobs.unscale(tensor(k)), float(esr_from_sums(sums[k]))) for k in sorted(sums)]
