@@ -76,7 +76,7 @@ def _fast_tanh(x):
     return x*(2.45550750702956+2.45550750702956*a+(.893229853513558+.821226666969744*a)*s)/(2.44506634652299+(2.44506634652299+s)*np.abs(x+.814642734961073*x*a))
 _NP_ACTS = dict(Tanh=np.tanh, Fasttanh=_fast_tanh, ReLU=lambda x: np.maximum(x, 0), LeakyReLU=None, PReLU=None, LeakyHardtanh=None, Sigmoid=_sigmoid,
     SiLU=lambda x: x*_sigmoid(x), Hardtanh=lambda x: np.clip(x, -1, 1), Hardswish=lambda x: x*np.clip(x+3, 0, 6)/6,
-    Softsign=lambda x: x/(1+np.abs(x)), Softsigmoid=lambda x: .5*(1+x/(1+np.abs(x))))
+    Softsign=lambda x: x/(1+np.abs(x)))
 
 def _head(cfg, what):
     "Channels, kernel and bias of an array's head, in either spelling."
@@ -361,7 +361,7 @@ def _play_layer(w, y, c, d, act, gate, second):
         z = _np_act(act, u)*g if gate=='gated' else g*_np_act(act, u)+(1-g)*u
     else: z = _np_act(act, z)
     z = film(FILMS[5], z)
-    on = film(FILMS[6], w['one'][0][:, :, 0]@z + w['one'][1]) if 'one' in w else z
+    on = w['one'][0][:, :, 0]@z + w['one'][1] if 'one' in w else 0.             # the player does not use FILMS[6]
     return end(y, n)+on, film(FILMS[7], w['side'][0][:, :, 0]@z + w['side'][1]) if 'side' in w else z
 
 def _play_wavenet(config, flat, dry):

@@ -43,7 +43,7 @@ class NAMFilm(nn.Module):
         a,b = z.chunk(2, 1)
         return a*x + b
 
-# %% ../../nbs/14b_nam_other.ipynb #19ed514f
+# %% ../../nbs/14b_nam_other.ipynb #0440a839
 FILMS = ('conv_pre_film', 'conv_post_film', 'input_mixin_pre_film', 'input_mixin_post_film', 'activation_pre_film', 'activation_post_film',
          'layer1x1_post_film', 'head1x1_post_film') # In the order of their weights
 PLAIN = dict(bottleneck=None, groups=1, mix_groups=1, one=True, one_groups=1, head1x1=0, head1x1_groups=1, gates=None, gate_acts=None,
@@ -71,6 +71,7 @@ class NAMFullLayer(nn.Module):
         (self.conv_pre, self.conv_post, self.mix_pre, self.mix_post, self.act_pre, self.act_post, self.one_post, self.side_post) = films
         self.act,self.words,self.gate,self.width,self.context = nam_activation(act, b),(act, gate_act),gate,b,self.conv.context
         self.gate_act = None if gate=='none' else nam_activation(gate_act, b)
+        if self.one_post is not None: self.one_post.requires_grad_(False)
 
     def hear(self,
         x:Tensor, # `(batch, channels, 1, n)`
@@ -93,12 +94,11 @@ class NAMFullLayer(nn.Module):
         if self.act_pre is not None: z = self.act_pre(z, c)
         found = self.found(z)
         if self.act_post is not None: found = self.act_post(found, c)
-        y = found
-        if self.one is not None: y = self.one(y)
-        if self.one_post is not None: y = self.one_post(y, c)
+        x = _ends(x, n)
+        if self.one is not None: x = x + self.one(found)
         if self.side is not None: found = self.side(found)
         if self.side_post is not None: found = self.side_post(found, c)
-        return _ends(x, n)+y, found
+        return x, found
 
     def found(self,
         z:Tensor, # `(batch, bottleneck or twice that, 1, n)`
@@ -113,7 +113,7 @@ class NAMFullLayer(nn.Module):
         films = (self.conv_pre, self.conv_post, self.mix_pre, self.mix_post, self.act_pre, self.act_post, self.one_post, self.side_post)
         return _tensors(self.conv, self.mix, self.one, self.side, *[f.conv for f in films if f is not None])
 
-# %% ../../nbs/14b_nam_other.ipynb #f4a949db
+# %% ../../nbs/14b_nam_other.ipynb #87bb8501
 def _full(a):
     "An array with every word given."
     a,n = {**PLAIN, **a},len(a['dilations'])
@@ -160,9 +160,8 @@ class NAMFullWaveNet(AudioModel):
         self.post = post
         self.n_lines = sum(len(s.layers)+1 for s in stacks)+len(tail)+(made.n_lines if made is not None else 0)
         self.register_buffer('head_scale', torch.tensor(float(head_scale)))
-        last = stacks[-1].layers[-1]                                     # a file holds its product, and nobody hears it
-        for m in (last.one, last.one_post):
-            if m is not None: m.requires_grad_(False)
+        last = stacks[-1].layers[-1].one                                 # a file holds this product, and nobody hears it
+        if last is not None: last.requires_grad_(False)
 
     def valid(self,
         x:Tensor, # `(batch, 1, n)`, `n >= receptive_field`
