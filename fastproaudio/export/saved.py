@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['FORMAT', 'MOST', 'known_networks', 'save_network', 'is_saved', 'load_network']
 
-# %% ../../nbs/18g_saved.ipynb #8c717ebc
+# %% ../../nbs/18g_saved.ipynb #85e29211
 import importlib, io, json, math
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .checks import check_zip, rate_for, read_json, whole_number
 from .core import ExportReport, frozen_copy, model_of, rate_of, whole_folder
 from .hub import training_record
 from ..models.blocks import Rebuildable, rebuild
 
-# %% ../../nbs/18g_saved.ipynb #a91c161b
+# %% ../../nbs/18g_saved.ipynb #0133b1dc
 _PARTS = ('fir', 'wavenet', 'tcn', 'unet', 'lstm', 'nam', 'seq2seq')
 FORMAT,MOST = 'fastproaudio network',2**30
 
@@ -25,6 +26,17 @@ def known_networks() -> dict: # Name to class
     "The networks of this library that can be rebuilt from words."
     mods = [importlib.import_module(f'fastproaudio.models.{p}') for p in _PARTS]
     return {k:v for m in mods for k,v in vars(m).items() if isinstance(v, type) and issubclass(v, Rebuildable) and v.__module__==m.__name__}
+
+class _AtMost(TorchFunctionMode):
+    "Inside, a new tensor of more than `most` elements is a `ValueError` before it takes memory."
+    makers = {'empty', 'zeros', 'ones', 'full', 'rand', 'randn', 'randint', 'arange', 'linspace', 'eye', 'randperm'}
+    def __init__(self, most): super().__init__(); self.most = most
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, '__name__', '') in self.makers:
+            flat = [o for a in args for o in (a if isinstance(a, (tuple, list)) else (a,))]
+            n = math.prod(o for o in flat if isinstance(o, int) and o>1)
+            if n>self.most: raise ValueError(f"expected a network no larger than its weights, {self.most} numbers at most, got a tensor of {n}")
+        return func(*args, **(kwargs or {}))
 
 def _check_words(v, what='network', depth=0):
     "Raise `ValueError` unless settings out of a file are few, plain and small."
@@ -38,12 +50,12 @@ def _check_words(v, what='network', depth=0):
     elif isinstance(v, str):
         if len(v)>200: raise ValueError(f"{what}: expected at most 200 characters, got {len(v)}")
     elif isinstance(v, int) and not isinstance(v, bool):
-        whole_number(v, what, -1, 512 if what in ('n_layers', 'n_blocks', 'stack_size', 'dilation_growth', 'channel_growth') else 2**22)
+        whole_number(v, what, -1, 512 if what in ('n_layers', 'n_blocks', 'stack_size', 'dilation_growth', 'channel_growth') else 2**22 if what=='n_taps' else 2**16)
     elif isinstance(v, float):
         if not math.isfinite(v): raise ValueError(f"{what}: expected a finite number, got {v}")
     elif v is not None and not isinstance(v, bool): raise ValueError(f"{what}: expected plain data, got {type(v).__name__}; networks are built from words and numbers")
 
-# %% ../../nbs/18g_saved.ipynb #1493f175
+# %% ../../nbs/18g_saved.ipynb #ddacb475
 def _words_of(model):
     words = getattr(model, 'built_from', None)
     if not words: raise ValueError(f"{type(model).__name__}: expected a network that can be built again from words, got none; make it a subclass of "
@@ -61,8 +73,8 @@ def save_network(
     "Keep a network as words and weights, loaded back and compared before it is named done."
     model,sr = frozen_copy(model_of(obj), plain=False),rate_for(obj, sr, 'a saved network')
     words = dict(format=FORMAT, version=1, sr=sr, network=_words_of(model_of(obj)), record={**training_record(obj), **record})
-    names = getattr(getattr(obj, 'dls', None), 'knob_names', None)
-    if names: words['record'].setdefault('knobs', list(names))
+    knobs = getattr(getattr(obj, 'dls', None), 'knobs', None)
+    if knobs: words['record'].setdefault('knobs', knobs.describe())
     with whole_folder(path) as tmp:
         torch.save({k:v.contiguous() for k,v in model.state_dict().items()}, tmp/'weights.pt')
         (tmp/'network.json').write_text(_json(words), encoding='utf-8')
@@ -100,10 +112,9 @@ def load_network(
     known = known_networks() | {c.__name__:c for c in classes}
     try:
         _check_words(words.get('network'))
-        with torch.device('meta'): shapes = {k:v.shape for k,v in rebuild(words['network'], known).state_dict().items()}
+        with _AtMost(2**20+sum(v.numel() for v in weights.values())): model = rebuild(words['network'], known)
     except (KeyError, ValueError, MemoryError, RuntimeError, TypeError, AttributeError) as e: raise ValueError(f"{path/'network.json'}: {e}") from e
-    _check_fit(path, weights, shapes)
-    model = rebuild(words['network'], known)
+    _check_fit(path, weights, {k:v.shape for k,v in model.state_dict().items()})
     model.load_state_dict(weights)
     model.sr,model.record = sr,record
     return model.eval()
