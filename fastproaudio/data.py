@@ -29,8 +29,8 @@ def get_audio_files(
     if not files:
         raise ValueError(f"{path}: expected a folder with audio files, found none; check the path and the "
                          "suffixes")
-    whole = recurse and not folders
-    keep_headers(path, [os.path.relpath(f, path) for f in files] if whole else None)
+    whole,n = recurse and not folders,0 if str(Path(path))=='.' else len(str(Path(path)).rstrip(os.sep))+1
+    keep_headers(path, [str(f)[n:] for f in files] if whole else None)
     return files.sorted()
 
 def _keep_common(files):
@@ -52,7 +52,8 @@ class AudioFile(GetAttr):
         lo:int=None, # First sample that may be read as context, None: `start`
         sr:int=None, # Convert to this rate in memory, Hz; None: as the file is
     ):
-        self.path,self.info,self.ram = Path(path),audio_info(path),None
+        self.path = path if isinstance(path, Path) else Path(path)
+        self.info,self.ram = audio_info(self.path),None
         self.sr,self.n,self.n_ch = self.info.sr,self.info.n,self.info.n_ch
         if sr and sr!=self.sr: self.preload(sr)
         self.start,self.stop = start,ifnone(stop, self.n)

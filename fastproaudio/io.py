@@ -7,7 +7,7 @@ __all__ = ['AudioInfo', 'audio_info', 'read_into', 'read_audio', 'audio_writer',
            'check_audio', 'resample_audio', 'resample_file']
 
 # %% ../nbs/01_io.ipynb #12182567
-import os,threading,uuid,warnings
+import os,stat,threading,uuid,warnings
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,7 +111,6 @@ def _check_openable(
 # %% ../nbs/01_io.ipynb #8c047c11
 def _read_info(path):
     "What the header of a file says, read from it."
-    path = Path(path)
     try: i = sf.info(str(path))
     except sf.LibsndfileError as e:
         raise ValueError(f"{path}: expected an audio file (WAV, FLAC, OGG, MP3, AIFF), got something "
@@ -125,10 +124,11 @@ _infos = {} # path -> (time, size, what the header says): what this process know
 
 def _info(path, mtime_ns, size):
     "What the header of a file says: from memory, from the index of its folder, or from the file."
+    where,path = path,os.fspath(path)
     had = _infos.get(path)
     if had is not None and had[:2]==(mtime_ns, size): return had[2]
     known = known_header(path, mtime_ns, size)
-    info = AudioInfo(Path(path), *known) if known else _read_info(path)
+    info = AudioInfo(where, *known) if known else _read_info(where)
     if not known: new_header(path, mtime_ns, size, info.sr, info.n, info.n_ch, info.format, info.subtype)
     if len(_infos)>=2**20: _infos.clear()
     _infos[path] = mtime_ns,size,info
@@ -143,11 +143,11 @@ def audio_info(
     path:Path, # An audio file
 ) -> AudioInfo: # What its header says
     "Rate, length, channels and encoding of a file from its header, kept until the file changes."
-    path = Path(path)
-    try: key = None if os.path.isdir(path) else _stamp(path)
-    except (OSError, ValueError): key = None
-    if key is None or not os.access(path, os.R_OK): _check_openable(path)
-    return _info(*key)
+    path = path if isinstance(path, Path) else Path(path)
+    try: s = os.stat(path)
+    except (OSError, ValueError): s = None
+    if s is None or stat.S_ISDIR(s.st_mode) or not os.access(path, os.R_OK): _check_openable(path)
+    return _info(path, s.st_mtime_ns, s.st_size)
 
 # %% ../nbs/01_io.ipynb #f1baff1f
 class _Reader(sf.SoundFile):
