@@ -29,7 +29,7 @@ class CropTargets(Callback):
         model = getattr(self.learn.model, 'module', self.learn.model)
         ahead,n = getattr(model, 'lookahead', 0),self.pred.shape[-1]
         past = getattr(model, 'receptive_field', 1)-1-ahead
-        if n==self.x.shape[-1] and n>past+ahead and (past or ahead):
+        if n==self.xb[0].shape[-1] and n>past+ahead and (past or ahead):
             self.learn.pred = self.pred[..., past:n-ahead]
             n -= past+ahead
         crop = lambda y: y[..., (s:=y.shape[-1]-ahead-n):s+n] if isinstance(y, Tensor) and y.ndim==3 and y.shape[-1]>n else y
@@ -52,16 +52,15 @@ def valid_baselines(
     learn, # Its validation set is scored
 ) -> dict: # ESR of `silence`, `dry` and `dry at best gain`
     "Error-to-signal ratios of predictors that need no network, on the validation set."
-    xs,ys = [],[]
+    xx = xy = yy = dry = 0.                                          # sums, so that a set larger than memory is no trouble
     left = getattr(learn.dls.valid, 'left', 0); right = getattr(learn.dls.valid, 'right', 0)
     for b in learn.dls.valid:
-        x,y = [cast(o, Tensor).cpu()[..., left:o.shape[-1]-right] for o in (b[0], b[-1])]
+        x,y = [cast(o, Tensor).cpu()[..., left:o.shape[-1]-right].double() for o in (b[0], b[-1])]
         if x.shape!=y.shape: return {}
-        xs.append(x); ys.append(y)
-    if not xs: return {}
-    x,y = torch.cat(xs),torch.cat(ys)
-    ratio = lambda p: float(esr_from_sums(esr_sums(p, y)))
-    return dict(silence=ratio(torch.zeros_like(y)), dry=ratio(x)) | {'dry at best gain':ratio(best_gain(x, y)*x)}
+        xx,xy,yy,dry = xx+x.square().sum(),xy+(x*y).sum(),yy+y.square().sum(),dry+(x-y).square().sum()
+    if not torch.is_tensor(yy): return {}
+    ratio = lambda e: float(esr_from_sums(torch.stack([e.clamp(min=0), yy])))
+    return dict(silence=ratio(yy), dry=ratio(dry)) | {'dry at best gain':ratio(yy-xy**2/xx if xx>0 else yy)}
 
 class Baselines(Callback):
     "Print once what the error-to-signal ratio has to beat."
