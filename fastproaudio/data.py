@@ -82,13 +82,13 @@ class AudioFile(GetAttr):
         "Read into `out`; what lies outside the part is silence."
         n = out.shape[1]
         a,b = max(start, self.lo),min(start+n, self.stop)
-        if self.ram is None and (self.info.lossy or self.sr!=self.info.sr): self.preload(self.sr)
         if b-a<n: out[:] = 0
         if b<=a: return
-        out = out[:, a-start:b-start]
-        if self.ram is None: read_into(out, self.info, a)
-        elif self.ram.dtype==np.int16: np.multiply(self.ram[:, a:b], np.float32(2**-15), out=out)
-        else: out[:] = self.ram[:, a:b]
+        out,ram = out[:, a-start:b-start],self.ram
+        if ram is None and (self.info.lossy or self.sr!=self.info.sr): ram = _decoded(self.info, self.sr)
+        if ram is None: read_into(out, self.info, a)
+        elif ram.dtype==np.int16: np.multiply(ram[:, a:b], np.float32(2**-15), out=out)
+        else: out[:] = ram[:, a:b]
 
     def read(self,
         start:int, # First sample, counted from the start of the file
@@ -100,6 +100,18 @@ class AudioFile(GetAttr):
         return AudioTensor(torch.from_numpy(out), sr=self.sr)
 
 # %% ../nbs/21_data.ipynb #4d94ead2
+_recent,_recent_bytes = {},2**28 # decoded files used last, and how much of them is kept
+
+def _decoded(info, sr):
+    "All samples of a file that cannot be entered anywhere; those used last are kept, up to a limit."
+    key = (*_stamp(info.path), sr)
+    x = _recent.pop(key, None)
+    if x is None: x = _ram.get(key)
+    if x is None: x = _ram[key] = _decode_all(info, sr)
+    _recent[key] = x                                                             # now the last
+    while len(_recent)>1 and sum(o.nbytes for o in _recent.values())>_recent_bytes: del _recent[next(iter(_recent))]
+    return x
+
 def _decode_all(info, sr, block=2**20):
     "All samples of a file `(channels, samples)`, int16 where that is exact."
     if info.sr!=sr: return resample_audio(read_audio(info.path)[0], info.sr, sr).numpy()
@@ -292,6 +304,8 @@ def _open_rows(dataset):
     if isinstance(dataset, Datasets): return list(zip(*(_column(tl) for tl in dataset.tls)))
     return [tuplify(dataset[i]) for i in range(len(dataset))]
 
+_lossy_bytes = 2**30 # as much sound from compressed files is kept in memory
+
 @patch
 def _open(self:ChunkDL):
     "Check all files by their headers, and keep in memory what is to be kept."
@@ -304,8 +318,12 @@ def _open(self:ChunkDL):
         for f in fs[1:]: _check_pair(fs[0], f, trim=self.trim)
     save_headers()
     files = [f for fs in self._files for o in fs for f in getattr(o, 'files', [o])] # all that `Stems` are made of
+    lossy = {f.path:f.info.n*f.info.n_ch*4 for f in files if f.info.lossy}
+    few = sum(lossy.values())<=_lossy_bytes
+    if not few: warnings.warn(f"{sum(lossy.values())/1e9:.1f} GB of sound in {len(lossy)} compressed files ({first(lossy).suffix}), more than is "
+                              "kept in memory: a file is decoded whole for each chunk; convert them once with `prepare_audio`", stacklevel=3)
     for f in files:
-        if self.preload or f.info.lossy: f.preload()
+        if self.preload or (f.info.lossy and few): f.preload()
     self._watch = any(f.info.is_float for f in files)
     _check_content(files, self.check)
 
