@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Knob', 'KnobLine', 'read_curve', 'SettingTensor', 'Setting', 'KnobCurve', 'Knobs', 'ScaleKnobs', 'CutCurve',
            'fit_knobs', 'KnobBlock', 'show_batch', 'show_results', 'signaltrain_name', 'signaltrain_table',
-           'read_table', 'split_settings']
+           'read_table', 'split_settings', 'KnobPanel']
 
 # %% ../nbs/21b_knobs.ipynb #e7fcd113
 import ast,configparser,difflib,random,re,warnings
@@ -597,4 +597,49 @@ def from_signaltrain(cls:AudioDataLoaders,
     knobs = ifnone(knobs, _effect_info(path))
     table = signaltrain_table(path, knobs, n_knobs)
     ranged = isinstance(knobs, dict) or any(isinstance(k, Knob) for k in listify(knobs))
-    return cls.from_table(table, knobs if ranged else None, root='.', path=path, **kwargs)
+    return cls.from_table(table, knobs if ranged else None, root='.', **{'path':path, **kwargs})
+
+# %% ../nbs/21b_knobs.ipynb #7c14b74b
+def _widgets():
+    "The package ipywidgets, or one sentence that says how to get it."
+    try: import ipywidgets
+    except ImportError as e: raise ImportError("sliders need ipywidgets, which is not installed: pip install ipywidgets") from e
+    return ipywidgets
+
+class KnobPanel:
+    "Sliders for knobs, and a player of what they make of a sound."
+    def __init__(self,
+        knobs:Knobs, # What to show
+        play:Callable, # `play(**setting)` gives an `AudioTensor`
+    ):
+        w,self.knobs,self.play = _widgets(),knobs,play
+        self.sliders = {k.name:self._slider(w, k) for k in knobs}
+        self.out = w.Output()
+        self.box = w.VBox([*self.sliders.values(), self.out])
+        for s in self.sliders.values(): s.observe(self._moved, 'value')
+        self._moved()
+
+    def _slider(self, w, k):
+        text = f'{k.name}, {k.unit}' if k.unit else k.name
+        return w.FloatSlider(value=k.start, min=k.lo, max=k.hi, step=(k.hi-k.lo)/100 or 1, description=text, continuous_update=False,
+                             disabled=k.lo==k.hi, style=dict(description_width='initial'))
+
+    @property
+    def setting(self) -> dict: return {n:s.value for n,s in self.sliders.items()}
+
+    def _moved(self, change=None):
+        "Run the effect and show a player."
+        self.sound = self.play(**self.setting)
+        self.out.clear_output(wait=True)
+        with self.out: self.sound.hear()
+
+    def set(self,
+        **setting, # Values by knob name, in units
+    ) -> AudioTensor: # What it sounds like now
+        "Move sliders, as a hand would."
+        for n,v in self.knobs.named(setting).items(): self.sliders[n].value = self.knobs[n].check(v)
+        return self.sound
+
+    def _ipython_display_(self):
+        from IPython.display import display
+        display(self.box)

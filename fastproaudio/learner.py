@@ -258,7 +258,7 @@ def esr_by_setting(self:AudioLearner,
     dl = (self.dls[ds_idx] if dl is None else dl).new(shuffle=False, drop_last=False)
     where = [next((o for o in row if isinstance(o, SettingTensor)), None) for row in dl.rows]
     if not where or None in where: raise ValueError("expected recordings with settings that stand still, got curves or none; look at the metric esr instead")
-    with self.no_logging(): preds,targs = self.get_preds(dl=dl)
+    with self.no_logging(),self.no_bar(): preds,targs = self.get_preds(dl=dl)
     keys,sums = [tuple(where[i].tolist()) for i in dl.table[:,0]],{}
     for k,p,t in zip(keys, cast(preds, Tensor), cast(targs, Tensor)):
         new = esr_sums(p[None].float(), t[None].float()).double()

@@ -260,13 +260,12 @@ def run_long(
     model:nn.Module, # Anything; an `AudioModel` is run in pieces, another all at once
     read:Callable, # `read(start, n)` gives `(batch, channels, n)` of the sound
     n:int, # Length of the sound, samples
-    knobs:Tensor=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
+    knobs:Tensor=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`, or a function `knobs(start, n)` that gives their parts
     piece:int=2**17, # Samples at a time
 ): # Yields `(batch, n_out, samples)`
     "`model` over a sound of any length, piece by piece, as if it were run once over the whole."
-    more = () if knobs is None else (knobs,)
     if not isinstance(model, AudioModel):
-        yield model(read(0, n), *more)
+        yield model(read(0, n)) if knobs is None else model(read(0, n), _stretch(knobs, 0, n))
         return
     if getattr(model, 'recurrent', False):                       # its memory has no end: carried, not read again
         state = None
@@ -288,6 +287,7 @@ def run_long(
 
 def _stretch(knobs, a, b):
     "Samples `a` to `b` of a curve; a setting as it is."
+    if callable(knobs): return knobs(a, b-a)
     return knobs if knobs is None or knobs.ndim==2 else knobs[..., a:b]
 
 # %% ../../nbs/10_blocks.ipynb #26af6645
