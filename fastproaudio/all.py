@@ -33,6 +33,7 @@ from .datasets import *
 from .prepare import *
 from .download import *
 from .callbacks import *
+from .listening import *
 from .learner import *
 from .classifier import *
 from .autoregressive import *
