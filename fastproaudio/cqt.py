@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['frame_product', 'cqt_freqs', 'cqt_lengths', 'cqt_kernel', 'VQT', 'check_pad', 'scale_factors', 'conv32', 'CQT',
-           'fast_len', 'InvertibleCQT']
+           'InvertibleCQT']
 
 # %% ../nbs/03_cqt.ipynb #e48f112a
 import math
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stft import (_check_output, _pairs, add_frames, bins_first, check_band, get_window, magnitude, matmul32,
+from .stft import (_check_output, _pairs, add_frames, bins_first, check_band, fast_len, get_window, magnitude, matmul32,
     pad_ends, part_of, rows_of, wants)
 
 # %% ../nbs/03_cqt.ipynb #17a13347
@@ -316,25 +316,6 @@ class CQT(VQT):
     ):
         if 'gamma' in kwargs: raise ValueError("expected no gamma: a constant-Q transform has none; use VQT")
         super().__init__(sr, hop_length, fmin, n_bins, bins_per_octave, **kwargs)
-
-# %% ../nbs/03_cqt.ipynb #2d78c615
-def fast_len(
-    n:int, # Least length
-) -> int: # At least `n`
-    "The next even length without prime factors above 5."
-    half = (n+1)//2
-    best = 1
-    while best<half: best *= 2
-    p5 = 1
-    while p5<best:
-        p35 = p5
-        while p35<best:
-            q = p35
-            while q<half: q *= 2
-            best = min(best, q)
-            p35 *= 3
-        p5 *= 5
-    return 2*best
 
 # %% ../nbs/03_cqt.ipynb #f128e9f0
 class InvertibleCQT(nn.Module):

@@ -143,9 +143,9 @@ def test_built_in_milliseconds():
         assert best<.5, f'{name} took {best:.2f} s' # 5 to 100 ms on a quiet machine
 
 def _seconds(f):
-    t = time.perf_counter()
+    t = time.thread_time() # of this thread, however busy the machine is
     f()
-    return time.perf_counter()-t
+    return time.thread_time()-t
 
 @pytest.mark.parametrize('n', [1, 2, 63, 1000, 4097])
 def test_any_length_with_silence_around(n):
@@ -159,7 +159,7 @@ def f_hop(f): return getattr(f, 'hop_length', None) or f.stft.hop_length
 
 def test_compiles_whole():
     x = sound()
-    for make in (LAYERS['mel'], LAYERS['cqt']):
+    for make in (LAYERS['mel'], LAYERS['cqt'], LAYERS['stft-log'], partial(STFT, 512, freq_scale='log', freq_bins=70, sr=sr)):
         layer = make()
         assert close(torch.compile(layer, fullgraph=True, backend='aot_eager')(x), layer(x), 1e-5)
 
