@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['is_stationary', 'ar2_process', 'AR2', 'Losses', 'mse_loss_fn', 'gaussian_loss_fn', 'softmax_loss_fn', 'StackFit',
-           'train_stack_ar', 'speech_commands_files', 'SpeechCommands']
+           'train_stack_ar', 'speech_commands_files', 'SpeechCommands', 'common_voice_files', 'CommonVoice']
 
 # %% ../nbs/23_datasets.ipynb #0f442afb
-import enum
+import csv, enum
 from itertools import islice
 from typing import NamedTuple
 
@@ -156,7 +156,8 @@ def speech_commands_files(
     valid,test = listed('validation_list.txt'),listed('testing_list.txt')
     if missing := sorted((valid|test)-set(files)):
         raise ValueError(f"{path}: expected the {len(valid|test)} files that its lists name, {len(missing)} are missing, such as {missing[0]}; unpack it again")
-    parts = [f for f in files if f not in valid|test],[f for f in files if f in valid],[f for f in files if f in test]
+    held = valid|test
+    parts = [f for f in files if f not in held],[f for f in files if f in valid],[f for f in files if f in test]
     return tuple(p[:cutoff] for p in parts)
 
 @delegates(AudioDataLoaders.from_files, but=['files', 'valid', 'valid_pct'])
@@ -170,4 +171,47 @@ def SpeechCommands(
     "Loaders that predict the next sample of a folder laid out like Speech Commands."
     train,valid,_ = speech_commands_files(path, cutoff)
     if not train: raise ValueError(f"{path}: expected folders of recordings, found none; is this the folder that holds the words?")
+    return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **kwargs)
+
+# %% ../nbs/23_datasets.ipynb #da8dafaa
+def _language(path):
+    "The folder with the lists: `path`, or the one below it that has some."
+    path = Path(path)
+    found = [p for p in [path, *sorted(path.glob('*'))] if (p/'train.tsv').is_file() and (p/'clips').is_dir()]
+    if len(found)==1: return found[0]
+    names = f"the languages {', '.join(p.name for p in found)}; name one of them" if found else "none; is this the unpacked archive?"
+    raise ValueError(f"{path}: expected a folder with train.tsv and clips, got {names}")
+
+def _listed(folder, name, clips):
+    "The recordings of one list; raises `ValueError` if one is missing."
+    if not (folder/f'{name}.tsv').is_file(): return []
+    with open(folder/f'{name}.tsv', encoding='utf-8', newline='') as f:
+        rows = csv.DictReader(f, delimiter='\t', quoting=csv.QUOTE_NONE)
+        if 'path' not in (rows.fieldnames or []):
+            raise ValueError(f"{f.name}: expected a column 'path', got {', '.join(rows.fieldnames or ['none'])}; unpack the archive again")
+        names = [r['path'] if Path(r['path']).suffix else r['path']+'.mp3' for r in rows] # the first releases left the suffix out
+    if missing := [n for n in names if n not in clips]:
+        raise ValueError(f"{folder/'clips'/missing[0]}: expected the {len(names)} files of {name}.tsv, {len(missing)} are missing; unpack the archive again")
+    return [folder/'clips'/n for n in names]
+
+def common_voice_files(
+    path:str|Path, # Folder of a language, or one with the folder of one language
+    cutoff:int=None, # Files of each part to keep, None: all
+) -> tuple: # Training, validation and test files
+    "The files of a folder laid out like Common Voice, split by its lists."
+    folder = _language(path)
+    clips = set(os.listdir(folder/'clips'))
+    return tuple(_listed(folder, name, clips)[:cutoff] for name in ('train', 'dev', 'test'))
+
+@delegates(AudioDataLoaders.from_files, but=['files', 'valid', 'valid_pct'])
+def CommonVoice(
+    path:str|Path, # Folder of a language, or one with the folder of one language
+    cutoff:int=None, # Files of each part to keep, None: all
+    n_tokens:int=256, # Mu-law levels, None: samples stay numbers
+    carry:bool=False, # Rows of a batch continue those before; False: shuffled chunks
+    **kwargs
+) -> AudioDataLoaders: # Training and validation
+    "Loaders that predict the next sample of a folder laid out like Common Voice."
+    train,valid,_ = common_voice_files(path, cutoff)
+    if not train: raise ValueError(f"{path}: expected recordings in train.tsv, got none; take another language")
     return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **kwargs)

@@ -6,6 +6,8 @@
 __all__ = ['prepare_audio']
 
 # %% ../nbs/23a_prepare.ipynb #a45db766
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
 from fastai.basics import *
 from fastprogress import progress_bar
 from .data import get_audio_files
@@ -56,12 +58,22 @@ def prepare_audio(
     n_ch:int=None, # 1 mixes to mono, None: as they are
     suffix:str='.flac', # Format to write
     subtype:str='PCM_16', # Its encoding; None: 24 bits where the format has them
+    n_workers:int=None, # Files converted at the same time, None: one for each core, at most 8
     progress:bool=True, # Show a bar
 ) -> dict: # From rate to the folder with it
-    "Convert a folder to one or several sample rates; what is done already is left alone."
+    "Convert a folder to one or several sample rates; what is done already is left alone. A file that cannot be "
+    "converted does not keep the others from it, and is named at the end."
     src,dst,rates = Path(src),Path(dst),[int(o) for o in listify(sr)]
     if not rates or min(rates)<1: raise ValueError(f"expected sample rates above 0, got {sr}")
     files = get_audio_files(src).filter(lambda f: dst not in f.parents and not f.name.startswith('.'))
     todo = [o for o in _plan(files, src, dst, rates, suffix) if not _done(o[0], o[2], o[1], n_ch)]
-    for f,rate,out in progress_bar(todo) if progress and todo else todo: _convert(f, out, rate, n_ch, subtype)
+    failed = []
+    with ThreadPoolExecutor(ifnone(n_workers, min(8, os.cpu_count() or 1))) as pool: # reading, resampling and writing leave Python's lock
+        jobs = [pool.submit(_convert, f, out, rate, n_ch, subtype) for f,rate,out in todo]
+        try:
+            for j in progress_bar(as_completed(jobs), total=len(jobs)) if progress and jobs else as_completed(jobs):
+                if isinstance(j.exception(), ValueError): failed.append(str(j.exception()))
+                else: j.result()
+        except BaseException: pool.shutdown(cancel_futures=True); raise
+    if failed: raise ValueError(f"{len(failed)} of {len(todo)} could not be converted, the others are done; the first was {min(failed)}")
     return {r:dst/str(r) for r in rates}
