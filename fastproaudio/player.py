@@ -161,7 +161,7 @@ def _act(mem, o, ld, n, kind, slopes, rows):
             elif kind==5: _softsign_at(mem, at)
             else: _slope_at(mem, at, mem, slopes+j, mem, at)
 
-# %% ../nbs/17ab_player.ipynb #c6d5c259
+# %% ../nbs/17ab_player.ipynb #cdadb1be
 TILE = 64 # Samples that go through all operations at once
 CONV,PUSH,PUSH_ONE,ACT,GATE,FILM,ADD,COPY,ZERO,MUL,LSTM,FIR = range(12)
 
@@ -199,10 +199,10 @@ def _gate(mem, a, b, ld, y, ldy, n, rows):
         for j in range(0, n, 16): _gate16(mem, a+r*ld+j, mem, b+r*ld+j, mem, y+r*ldy+j)
 
 @_jit
-def _film(mem, o, ld, n, scale, shift, rows):
-    "Scale and shift of each channel."
+def _film(mem, o, ld, n, scale, shift, step, rows):
+    "Scale and shift of each channel; a sample's numbers lie `step` behind those of the one before."
     for r in range(rows):
-        for j in range(0, n, 16): _scale16(mem, o+r*ld+j, mem, scale+j, mem, shift+j)
+        for j in range(0, n, 16): _scale16(mem, o+r*ld+j, mem, scale+r*step+j, mem, shift+r*step+j)
 
 @_jit
 def _lstm(mem, z, n, h, c, w, wo, k, y, rows):
@@ -225,7 +225,7 @@ def _fir(mem, y, ldy, line, p, w, wo, k, rows):
         _dot1(mem, y+r*ldy, ldy, line+p+r, w, wo, k)
         r += 1
 
-# %% ../nbs/17ab_player.ipynb #882136b6
+# %% ../nbs/17ab_player.ipynb #e3e581a3
 @_jit
 def _operate(ops, w, mem, base, t, rows):
     "All operations on `rows` samples, the first of which is number `t`."
@@ -240,7 +240,7 @@ def _operate(ops, w, mem, base, t, rows):
         elif kind==PUSH_ONE: _push_one(mem, a, o[2], base+o[3], o[4], t, rows)
         elif kind==ACT: _act(mem, a, o[2], o[3], o[4], base+o[5], rows)
         elif kind==GATE: _gate(mem, a, base+o[2], o[3], base+o[4], o[5], o[6], rows)
-        elif kind==FILM: _film(mem, a, o[2], o[3], base+o[4], base+o[5], rows)
+        elif kind==FILM: _film(mem, a, o[2], o[3], base+o[4], base+o[5], o[6], rows)
         elif kind==ADD:
             for j in range(0, rows*o[3], 16): _add16(mem, a+j, mem, base+o[2]+j)
         elif kind==COPY: _copy(mem, a, base+o[2], rows*o[3])
@@ -254,7 +254,7 @@ def _operate(ops, w, mem, base, t, rows):
         elif kind==FIR: _fir(mem, a, o[2], base+o[3], (t-o[5])%o[4], w, o[6], o[7], rows)
 
 @_jit
-def play(ops, w, mem, size, x, y, inp, out, ld, t):
+def play(ops, w, mem, size, x, y, inp, ldi, out, ld, t):
     "The next block: `x` `(bs, n_in, n)` to `y` `(bs, n_out, n)`; stream `b` has its numbers from `b*size` on; returns the new time."
     bs,n_in,n = x.shape
     for s in range(0, n, TILE):
@@ -262,7 +262,7 @@ def play(ops, w, mem, size, x, y, inp, out, ld, t):
         for b in range(bs):
             base = b*size
             for r in range(rows):
-                for c in range(n_in): mem[base+inp+r*n_in+c] = x[b, c, s+r]
+                for c in range(n_in): mem[base+inp+r*ldi+c] = x[b, c, s+r]
             _operate(ops, w, mem, base, t+s, rows)
             for c in range(y.shape[1]):
                 for r in range(rows): y[b, c, s+r] = mem[base+out+r*ld+c]
