@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CarryState', 'ScoreNext', 'NoKnobs', 'ActivationReg', 'nll_bits', 'BitsPerSample', 'Perplexity', 'next_baselines',
-           'NextBaselines', 'GoesOn', 'AutoregressiveLearner', 'autoregressive_learner']
+           'NextBaselines', 'GoesOn', 'AutoregressiveLearner', 'autoregressive_learner', 'compare_learners']
 
 # %% ../nbs/31a_autoregressive.ipynb #8390fec1
+import time
 from fastai.basics import *
 from fastai.callback.core import *
 from fastai.callback.progress import *
@@ -379,3 +380,24 @@ def autoregressive_learner(
     kwargs.setdefault('wd', 0.)
     return AutoregressiveLearner(dls, model, loss_func=ifnone(loss_func, head_loss(model.head)), metrics=ifnone(metrics, figures), lr=lr,
                                  cbs=ours+L(cbs), **kwargs)
+
+# %% ../nbs/31a_autoregressive.ipynb #84e268ec
+def compare_learners(
+    trials:dict, # Name: function without arguments that makes a learner
+    minutes:float=.5, # Training time of each
+    clock:Callable=time.process_time, # What counts: CPU time, or `time.perf_counter`
+    seed:int=0, # The same for each
+) -> pd.DataFrame: # One row for each, the best first
+    "Train each for the same time and put the results side by side."
+    rows = []
+    for name,make in trials.items():
+        set_seed(seed)
+        learn = make()
+        with learn.no_bar(), learn.no_logging():
+            learn.fit_for(minutes, clock=clock)
+            scores = dict(zip(learn.recorder.metric_names[2:-1] if learn.recorder.metric_names[0]=='epoch' else [], learn.validate()))
+        row = dict(name=name, sr=learn.dls.sr, parameters=sum(p.numel() for p in learn.model.parameters()), **scores)
+        if 'bits_per_sample' in row: row['bits_per_second'] = row['bits_per_sample']*row['sr']
+        rows.append(row)
+    by = next(k for k in ('bits_per_second', 'valid_loss') if k in rows[0])
+    return pd.DataFrame(rows).sort_values(by).reset_index(drop=True)

@@ -19,7 +19,7 @@ from .core import *
 from .data import *
 from .losses import mae
 from .models.seq2seq import ConvSummary, Seq2Seq
-from .streams import split_files
+from .streams import at_rate, split_files
 
 # %% ../nbs/31b_sequences.ipynb #d56b40c6
 class PrevNext(ItemTransform):
@@ -64,7 +64,7 @@ def from_prev_next(cls:AudioDataLoaders,
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
     "Loaders for learning what follows: `prev` as input, `next` as target."
-    files = get_audio_files(files) if isinstance(files, (str, Path)) and Path(files).is_dir() else L(Path(f) if isinstance(f, str) else f for f in listify(files))
+    files = get_audio_files(at_rate(files, sr)) if isinstance(files, (str, Path)) and Path(files).is_dir() else L(Path(f) if isinstance(f, str) else f for f in listify(files))
     train,valid = split_files(files, valid_pct, split_by, kwargs.get('seed'))
     block = AudioBlock(sr, n_ch, resample=resample, chunk_len=n_prev+n_next)
     db = DataBlock(block, splitter=IndexSplitter(range(len(train), len(train)+len(valid))),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Condition', 'KnobTensor', 'SeriesTensor', 'LaterTensor', 'later', 'KnobsOf', 'SeriesFile', 'OpenSeries', 'NextSample',
-           'StreamDL', 'split_files']
+           'StreamDL', 'at_rate', 'split_files']
 
 # %% ../nbs/21a_streams.ipynb #7d9ae63e
 from fastai.basics import *
@@ -138,6 +138,14 @@ class StreamDL(ChunkDL):
         return out
 
 # %% ../nbs/21a_streams.ipynb #65846a68
+def at_rate(
+    path:str|Path, # A folder of recordings, or one that `prepare_audio` made, with a folder for each rate
+    sr:int=None, # Rate wanted, Hz
+) -> Path: # The folder to read
+    "The folder of a rate, if there is one."
+    path = Path(path)
+    return path/str(sr) if sr and (path/str(sr)).is_dir() else path
+
 def split_files(
     files:list, # Recordings
     valid_pct:float=.2, # Part for validation where the names do not say
