@@ -293,18 +293,17 @@ def _label(self:Listening, pred, yb):
 def _generated(self:Listening, sr):
     "Sounds and caption of what an autoregressive model makes after the start of validation recordings."
     learn,dl = self.learn,_inner(self.learn.dls.valid)
-    files = [fs[0] for fs in dl._files]
-    for k,i in enumerate(sorted({round(j*(len(files)-1)/max(1, self.n-1)) for j in range(self.n)})):
-        f,stop = files[i],time.perf_counter()+self.limit_s/self.n
-        n_prompt = min(sr, (f.stop-f.start)//2)
-        n = max(1, min(int(self.seconds*sr), f.stop-f.start-n_prompt))
-        made = []
-        for x in learn.generate_blocks(n, prompt=f.read(f.start, n_prompt), block=min(1024, n), seed=k):
+    picked = [dl._files[k*len(dl._files)//self.n][0] for k in range(self.n)]
+    for k,f in enumerate(picked):
+        stop,room = time.perf_counter()+self.limit_s/self.n,(f.stop-f.start)//picked.count(f)
+        start,n_prompt = f.start+picked[:k].count(f)*room,min(sr, room//2)       # several in one recording follow one another
+        n,made = max(1, min(int(self.seconds*sr), room-n_prompt)),[]
+        for x in learn.generate_blocks(n, prompt=f.read(start, n_prompt), block=min(1024, n), seed=k):
             made.append(cast(x, Tensor))
             if time.perf_counter()>stop: break
         made = torch.cat(made, -1)
         made = made[None] if made.ndim==2 else made
-        yield _sounds(prompt=f.read(f.start, n_prompt)[None], target=f.read(f.start+n_prompt, n)[None], generated=made),f"{made.shape[-1]/sr:.2f} s generated"
+        yield _sounds(prompt=f.read(start, n_prompt)[None], target=f.read(start+n_prompt, n)[None], generated=made),f"{made.shape[-1]/sr:.2f} s generated"
 
 # %% ../nbs/30b_listening.ipynb #5bdf78d5
 class WandBAudio(Listening):
