@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Event', 'MelPicture', 'SpecAugment', 'SoundClassifier', 'AugmentSounds', 'ClassifierLearner', 'class_weights',
-           'classifier_learner', 'ToSpectrogram', 'confusion', 'worst', 'FindEvents', 'Labeller', 'write_labels',
-           'read_labels', 'event_f1']
+           'EachNet', 'classifier_learner', 'ToSpectrogram', 'confusion', 'worst', 'FindEvents', 'Labeller',
+           'write_labels', 'read_labels', 'event_f1']
 
 # %% ../nbs/31c_classifier.ipynb #6f8c8d7f
 import math
@@ -22,7 +22,7 @@ from .data import *
 from .export.audacity import WaveformToLabels
 from .io import audio_info, read_audio
 from .learner import AudioLearner
-from .stft import AmplitudeToDB, MelSpectrogram
+from .stft import AmplitudeToDB, MelSpectrogram, fast_len
 
 # %% ../nbs/31c_classifier.ipynb #26a2b419
 class MelPicture(nn.Module):
@@ -75,16 +75,16 @@ def _block(n_in, n_out, pool):
     return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(), nn.MaxPool2d(pool))
 
 class _SpecBody(nn.Module):
-    "Convolutions over a picture; bins keep their place, frames are averaged and their strongest taken."
+    "Convolutions over a picture; bins keep their place; of the frames the mean, the strongest and the mean of the first, the attack, are taken."
     def __init__(self, n_bins, n_out, width, drop):
         super().__init__()
         self.augment = SpecAugment()
         self.convs = nn.Sequential(_block(1, width, 2), _block(width, 2*width, 2), _block(2*width, 4*width, (2, 1)), _block(4*width, 4*width, (2, 1)))
-        self.head = nn.Sequential(nn.Dropout(drop), nn.Linear(8*width*(n_bins//16), n_out))
+        self.head = nn.Sequential(nn.Dropout(drop), nn.Linear(12*width*(n_bins//16), n_out))
 
     def forward(self, x:Tensor) -> Tensor:
         y = self.convs(self.augment(x)).flatten(1, 2)
-        return self.head(torch.cat([y.mean(-1), y.amax(-1)], -1))
+        return self.head(torch.cat([y.mean(-1), y.amax(-1), y[..., :3].mean(-1)], -1))
 
 class _WaveBody(nn.Module):
     "Strided convolutions over the samples themselves, after their peak was brought to 1."
@@ -103,30 +103,38 @@ class _WaveBody(nn.Module):
 
 # %% ../nbs/31c_classifier.ipynb #ead39460
 class SoundClassifier(nn.Module):
-    "Waveforms `(batch, channels, samples)` to logits `(batch, n_classes)`; hears the first `window` samples of each, their channels averaged."
+    "Waveforms `(batch, channels, samples)` to logits `(batch, n_classes)`; hears the first `window` samples of each, their channels averaged.\n\nIn training, several nets give logits `(batch, n_nets, n_classes)`, each learning for itself; else the log of their mean probability."
     def __init__(self,
         sr:int, # Sample rate, Hz
         vocab:list, # Names of the classes
         window:int=None, # Samples heard, None: three quarters of a second
         arch:str='spec', # `spec`: a picture and a 2-D net; `wave`: a 1-D net on the samples
         front:nn.Module=None, # Waveform to picture, None: `MelPicture(sr)`
-        width:int=16, # Channels of the first block
+        width:int=None, # Channels of the first block, None: 8 for `spec`, 16 for `wave`
         drop:float=.3, # Dropout before the last layer
+        n_nets:int=None, # Nets that vote, None: 3 for `spec`, 1 for `wave`
     ):
         super().__init__()
+        width,n_nets = width or (16 if arch=='wave' else 8),n_nets or (1 if arch=='wave' else 3)
         if arch not in ('spec', 'wave'): raise ValueError(f"expected arch among 'spec', 'wave', got {arch!r}")
         if len(vocab)<2: raise ValueError(f"expected two or more classes, got {list(vocab)}; add another folder of sounds")
         self.sr,self.vocab,self.window = int(sr),[str(o) for o in vocab],int(window or .75*sr)
         if self.window<6000*(arch=='wave') or self.window<1: raise ValueError(f"expected a window of 6000 samples or more, got {self.window}")
         self.front = nn.Identity() if arch=='wave' else ifnone(front, MelPicture(sr))
-        if arch=='wave': self.body = _WaveBody(len(vocab), width, drop)
-        else: self.body = _SpecBody(_n_bins(self.front, self.window), len(vocab), width, drop)
+        n_bins = 0 if arch=='wave' else _n_bins(self.front, self.window)
+        self.bodies = nn.ModuleList([_WaveBody(len(vocab), width, drop) if arch=='wave' else _SpecBody(n_bins, len(vocab), width, drop)
+                                     for _ in range(n_nets)])
 
     def forward(self, x:Tensor) -> Tensor:
         if x.dim()!=3: raise ValueError(f"expected (batch, channels, samples), got {list(x.shape)}; add an axis with x[None]")
         silence = torch.zeros(x.shape[0], 1, self.window, dtype=x.dtype, device=x.device)
         x = torch.cat([x.mean(1, keepdim=True), silence], -1)[..., :self.window]
-        return self.body(self.front(x))
+        x = self.front(x)
+        out:List[Tensor] = []
+        for body in self.bodies: out.append(body(x))
+        if len(out)==1: return out[0]
+        y = torch.stack(out, 1)
+        return y if self.training else y.softmax(-1).mean(1).clamp(min=1e-12).log()
 
 def _n_bins(front, window):
     "Bins of the pictures that `front` makes."
@@ -157,13 +165,29 @@ class AugmentSounds(Callback):
         shortest_ms:float=80., # No shorter than this
         tilt:float=.4, # Most high-frequency loss or gain: first-order coefficient
         noise_db:tuple=(-75., -35.), # Noise floor below the peak, from, to
+        decay_p:float=.3, # How often a sound dies away faster
+        eq_db:float=3., # Standard deviation of a random equaliser's eight bands, 0: none
     ): store_attr()
+
+    def equalise(self,
+        x:Tensor, # `(batch, channels, samples)`
+    ) -> Tensor: # Same shape
+        "Through a smooth random filter each."
+        n,m = x.shape[-1],fast_len(x.shape[-1]+self.sr//20)
+        gain = torch.randn(x.shape[0], 1, 8, device=x.device)*self.eq_db/20
+        gain = 10**F.interpolate(gain, 256, mode='linear', align_corners=True)
+        f = torch.fft.rfftfreq(m, 1/self.sr, device=x.device).clamp(min=30)
+        at = (torch.log2(f/30)/math.log2(self.sr/60)*255).round().long()
+        return torch.fft.irfft(torch.fft.rfft(x, m)*gain[:, :, at], m)[..., :n]
 
     def augment(self,
         x:Tensor, # `(batch, channels, samples)`
     ) -> Tensor: # Same shape
         "Another version of each sound."
         bs,n,u = x.shape[0],x.shape[-1],lambda a,b: a+(b-a)*torch.rand(x.shape[0], 1, device=x.device)
+        if self.eq_db: x = self.equalise(x)
+        tau = torch.where(u(0, 1)<self.decay_p, .02*2**u(0, 5), torch.full((bs, 1), 1e9, device=x.device))   # 20 to 640 ms
+        x = x*torch.exp(-torch.arange(n, device=x.device)/self.sr/tau)[:, None]
         x = _warp(x, 2**(u(-1, 1)*self.semitones/12), u(-self.late_ms, self.late_ms/3)*self.sr/1000)
         stop = torch.where(u(0, 1)<self.cut_p, u(self.shortest_ms*self.sr/1000, n), torch.full((bs, 1), 2.*n, device=x.device))
         x = x*((stop-torch.arange(n, device=x.device))/(.005*self.sr)).clamp(0, 1)[:, None]
@@ -219,13 +243,30 @@ def class_weights(
     w = n.clamp(min=1)**-balance
     return (w*n.sum()/(w*n).sum()).to(dls.device)
 
+class EachNet(GetAttr):
+    "A loss of logits `(batch, n_nets, n_classes)`: the mean of what `loss` says of each net, so that none relies on another."
+    _default = 'loss'
+    def __init__(self,
+        loss, # Of logits `(batch, n_classes)` and classes `(batch,)`
+    ): self.loss = loss
+
+    @property
+    def reduction(self): return self.loss.reduction
+    @reduction.setter
+    def reduction(self, v): self.loss.reduction = v
+
+    def __call__(self, pred, targ, **kwargs):
+        if pred.ndim<3: return self.loss(pred, targ, **kwargs)
+        return torch.stack([self.loss(p, targ, **kwargs) for p in pred.unbind(1)]).mean(0)
+
 @delegates(Learner.__init__)
 def classifier_learner(
     dls:DataLoaders, # Sounds and classes, as from `AudioDataLoaders.from_folder(..., head=True, pad=True)`
     model:nn.Module=None, # None: a `SoundClassifier`
     arch:str='spec', # Its kind: `spec` (spectrogram, 2-D net) or `wave` (1-D net)
     front:nn.Module=None, # Its spectrogram layer, None: `MelPicture`
-    width:int=16, # Its channels in the first block
+    width:int=None, # Its channels in the first block, None: 8 for `spec`, 16 for `wave`
+    n_nets:int=None, # How many nets vote in it, None: 3 for `spec`, 1 for `wave`
     augment:bool=True, # `AugmentSounds` in training
     mixup:float=.2, # `MixUp` in training, 0: none
     smooth:float=.05, # Label smoothing
@@ -238,11 +279,11 @@ def classifier_learner(
     "A learner that tells sounds apart."
     vocab,sr = getattr(dls, 'vocab', None),getattr(dls, 'sr', None)
     if not vocab or not sr: raise ValueError("expected loaders of sounds and classes, got others; see AudioDataLoaders.from_folder")
-    if model is None: model = SoundClassifier(sr, vocab, dls.train.chunk_len, arch, front, width)
+    if model is None: model = SoundClassifier(sr, vocab, dls.train.chunk_len, arch, front, width, n_nets=n_nets)
     ours = [GradientClip(1.)] + [AugmentSounds(sr)]*augment + ([MixUp(mixup)] if mixup else [])
     kwargs.setdefault('wd', .05)
     loss = kwargs.pop('loss_func', None) or CrossEntropyLossFlat(weight=class_weights(dls, balance), label_smoothing=smooth)
-    return ClassifierLearner(dls, model, loss_func=loss,
+    return ClassifierLearner(dls, model, loss_func=EachNet(loss),
                              metrics=ifnone(metrics, accuracy), lr=lr, cbs=ours+L(cbs), **kwargs)
 
 # %% ../nbs/31c_classifier.ipynb #06311cca
@@ -331,18 +372,26 @@ class FindEvents(nn.Module):
         rise_db:float=15., # A rise by this much within sound is an onset
         hold_ms:float=35., # Shorter silence does not end a sound
         apart_ms:float=90., # Onsets are at least so far apart
+        above_db:float=12., # Sounds are so far above the background
+        back_s:float=4., # What goes on for longer than this is background: noise, hum; nothing sounds longer
     ):
         super().__init__()
-        if gate_db>=0 or rise_db<=0 or hold_ms<=0 or apart_ms<=0:
-            raise ValueError(f"expected gate_db < 0 and rise_db, hold_ms, apart_ms > 0, got {gate_db}, {rise_db}, {hold_ms}, {apart_ms}")
+        if gate_db>=0 or min(rise_db, hold_ms, apart_ms, above_db, back_s)<=0:
+            raise ValueError(f"expected gate_db < 0 and rise_db, hold_ms, apart_ms, above_db, back_s > 0, got {gate_db}, {rise_db}, {hold_ms}, {apart_ms}, {above_db}, {back_s}")
         self.hop = max(1, round(sr*.005))
-        self.gate_db,self.rise_db = gate_db,rise_db
+        self.gate_db,self.rise_db,self.above_db,self.back = gate_db,rise_db,above_db,max(1, round(back_s*200))
         self.hold,self.apart = max(1, round(hold_ms/5)),max(1, round(apart_ms/5))
 
     def _past_max(self, x:Tensor, n:int) -> Tensor:
-        "Largest of the last `n+1` frames, `(frames,)`; before the first all is silent."
+        "Largest of the last `n+1` frames, `(frames,)`; before the first there is nothing."
         before = torch.full((n,), -200., dtype=x.dtype, device=x.device)
         return F.max_pool1d(torch.cat([before, x])[None, None], n+1, 1)[0, 0]
+
+    def _background(self, level:Tensor) -> Tensor:
+        "Least level of the time before each frame; at the start, of the time from there on."
+        smooth = self._past_max(level, 20)                                            # hum and noise have dips
+        k = torch.arange(level.shape[0], device=level.device)
+        return torch.where(k<self.back, smooth[:self.back+1].amin(0, keepdim=True), -self._past_max(-smooth, self.back))
 
     def forward(self,
         x:Tensor, # `(samples,)`
@@ -350,13 +399,14 @@ class FindEvents(nn.Module):
         tail = torch.zeros(self.hop, dtype=x.dtype, device=x.device)
         power = F.avg_pool1d(torch.cat([x, tail])[None, None].square(), self.hop, self.hop)[0, 0]
         level = 10*torch.log10(power.clamp(min=1e-20))
-        held = self._past_max(level, self.hold)>self.gate_db
+        gate = (self._background(level)+self.above_db).clamp(min=self.gate_db)
+        held = self._past_max(level-gate, self.hold)>0.
         was = torch.cat([torch.zeros_like(held[:1]), held[:-1]])
         smooth = self._past_max(level, 4).clamp(min=self.gate_db)                     # bridges the dips between the periods of a bass
         low = -self._past_max(-smooth, 8)
         begins = held&~was
         rise = torch.where(low<-150., torch.zeros_like(smooth), smooth-low)
-        steep = (rise>=self.rise_db)&(self._past_max(begins.to(level.dtype), self.apart)<.5)&(level>self.gate_db)
+        steep = (rise>=self.rise_db)&(self._past_max(begins.to(level.dtype), self.apart)<.5)&(level>gate)
         steep = steep&(self._past_max(torch.cat([torch.zeros_like(level[:1]), steep[:-1].to(level.dtype)]), self.apart)<.5)
         starts = torch.nonzero(begins|steep)[:, 0]
         k = torch.arange(level.shape[0], device=x.device)
@@ -373,11 +423,13 @@ class Labeller(WaveformToLabels):
     def __init__(self,
         model:SoundClassifier, # Trained
         min_prob:float=.4, # Sounds that are less likely than this of any class get no label
+        nothing:str='none', # If a class has this name, its sounds get no label
         **kwargs # For `FindEvents`
     ):
         super().__init__(model)
         if not 0<=min_prob<1: raise ValueError(f"expected min_prob in 0..1, got {min_prob}")
         self.find,self.vocab,self.min_prob = FindEvents(model.sr, **kwargs),model.vocab,min_prob
+        self.nothing = model.vocab.index(nothing) if nothing in model.vocab else -1
 
     def pieces(self, x:Tensor, starts:Tensor, ends:Tensor) -> Tensor:
         "The sound after each start, silent from its end on, `(n+1, 1, window)`; the last is silence, so that there is always one."
@@ -397,7 +449,7 @@ class Labeller(WaveformToLabels):
 
     def do_forward_pass(self, x:Tensor) -> Tuple[Tensor, Tensor]:
         p,times = self.probs(x.mean(0))
-        keep = p.amax(-1)>=self.min_prob
+        keep = (p.amax(-1)>=self.min_prob)&(p.argmax(-1)!=self.nothing)
         return p.argmax(-1)[keep],times[keep]
 
 @patch
@@ -420,7 +472,7 @@ def label(self:ClassifierLearner,
     listen,out = Labeller(self.model, **kwargs),[]
     if not block_s>0: raise ValueError(f"expected block_s > 0, got {block_s}")
     hop = listen.find.hop                                                    # whole frames, so that blocks see the same ones
-    core,lead,tail = max(1, int(block_s*sr)//hop)*hop,100*hop,1000*hop
+    core,lead,tail = max(1, int(block_s*sr)//hop)*hop,(listen.find.back+200)*hop,(listen.find.back+200)*hop
     for at in range(0, max(n, 1), core):
         a = max(0, at-lead)
         x = _read_mono(item, sr, a, at+core+tail-a)
