@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['cache_folder', 'HeaderIndex', 'keep_headers', 'known_header', 'new_header', 'save_headers']
 
-# %% ../nbs/00a_headers.ipynb #0e6e467e
+# %% ../nbs/00a_headers.ipynb #92f5a861
 import hashlib, os, sys, uuid, warnings, zipfile, zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
@@ -20,7 +21,7 @@ def cache_folder() -> Path: # Where indexes lie
     if sys.platform=='darwin': return Path.home()/'Library'/'Caches'/'fastproaudio'
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'fastproaudio'
 
-# %% ../nbs/00a_headers.ipynb #383972d5
+# %% ../nbs/00a_headers.ipynb #195a108a
 _version = 1
 _columns = ('mtime', 'size', 'sr', 'n', 'n_ch', 'kind')
 _broken = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error, UnicodeError, NotImplementedError)
@@ -92,7 +93,7 @@ class HeaderIndex:
                          **dict(zip(_columns, rows.T)))
             os.replace(part, self.path)
         except OSError as e:
-            part.unlink(missing_ok=True)
+            with suppress(OSError): part.unlink()
             return _say_once(f"{self.path.parent}: the headers of {len(self.d)} files could not be kept ({e.strerror or e}), every start reads "
                              "them again; set FASTPROAUDIO_CACHE to a folder that can be written")
         self.changed,self.stamp = False,_stamp(self.path)
@@ -109,7 +110,7 @@ def _say_once(text):
     _said.add(text)
     return False
 
-# %% ../nbs/00a_headers.ipynb #86938cb2
+# %% ../nbs/00a_headers.ipynb #0da7f3a6
 _min_files = 64 # below this, reading all headers takes some hundredths of a second
 _indexes = {} # folder -> `HeaderIndex`, or None before it is asked for the first time
 
@@ -149,10 +150,11 @@ def known_header(
 def new_header(
     path:str, # A file
     *header, # `mtime_ns, size, sr, n, n_ch, format, subtype`
-):
+) -> bool: # Whether it belongs to one
     "Remember what was read, if the file belongs to an index."
     ix,name = _home(os.path.abspath(path))
     if ix is not None: ix.put(name, *header)
+    return ix is not None
 
 def save_headers():
     "Write the indexes that have changed; those of small folders are not worth a file."

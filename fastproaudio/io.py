@@ -81,6 +81,9 @@ def _check_complete(
     if info.format in ('WAV', 'WAVEX', 'RF64'):
         size,there = _wav_promise(info.path)
         if size is not None and there<size: promised,held = f"{size} bytes of sound",there
+        if size is not None and there-size>=2**32-2**16:
+            raise ValueError(f"{info.path}: grew past the 4 GB that a WAV can count: the header promises {size/1e9:.2f} GB of sound, the "
+                             f"file holds {there/1e9:.2f} GB; convert it to .rf64 with a tool that ignores the header")
     elif info.format=='FLAC' and info.n>0:
         try:
             with sf.SoundFile(info.path) as f:
@@ -120,18 +123,19 @@ def _read_info(path):
     if info.n==0: raise ValueError(f"{path}: expected sound, got a file of zero samples; leave it out")
     return info
 
-_infos = {} # path -> (time, size, what the header says): what this process knows
+_infos = {} # path -> (time, size, what the header says, whether an index has it): what this process knows
 
 def _info(path, mtime_ns, size):
     "What the header of a file says: from memory, from the index of its folder, or from the file."
     where,path = path,os.fspath(path)
     had = _infos.get(path)
-    if had is not None and had[:2]==(mtime_ns, size): return had[2]
+    had = had if had is not None and had[:2]==(mtime_ns, size) else None
+    if had is not None and had[3]: return had[2]
     known = known_header(path, mtime_ns, size)
-    info = AudioInfo(where, *known) if known else _read_info(where)
-    if not known: new_header(path, mtime_ns, size, info.sr, info.n, info.n_ch, info.format, info.subtype)
+    info = had[2] if had else AudioInfo(where, *known) if known else _read_info(where)
+    kept = known or new_header(path, mtime_ns, size, info.sr, info.n, info.n_ch, info.format, info.subtype)
     if len(_infos)>=2**20: _infos.clear()
-    _infos[path] = mtime_ns,size,info
+    _infos[path] = mtime_ns,size,info,bool(kept)
     return info
 
 def _stamp(path):
