@@ -31,6 +31,7 @@ from .streams import *
 from .tokens import *
 from .datasets import *
 from .prepare import *
+from .pairs import *
 from .download import *
 from .callbacks import *
 from .listening import *
