@@ -33,6 +33,7 @@ from .datasets import *
 from .prepare import *
 from .pairs import *
 from .download import *
+from .tracks import *
 from .callbacks import *
 from .listening import *
 from .learner import *
