@@ -244,8 +244,8 @@ class GoesOn:
 
 def _check_n(n):
     "Raise `ValueError` unless `n` is a number of samples."
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n<0:
-        raise ValueError(f"expected n, a number of samples from 0 on, got {n if isinstance(n, (int, float, str, Path)) else type(n).__name__}; "
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise ValueError(f"expected n, a whole number of samples, got {n if isinstance(n, (int, float, str, Path)) else type(n).__name__}; "
                          "call generate(n, prompt)")
 
 # %% ../nbs/31a_autoregressive.ipynb #6ec24bdf
