@@ -17,8 +17,8 @@ import torch
 from torch import nn, Tensor
 
 from ..dsp import noise
-from .checks import check_torchscript, read_json
-from .core import ExportReport, frozen_copy, model_of, one_thread, rate_of, whole_folder
+from .checks import block_speeds, speed_note, check_torchscript, read_json
+from .core import ExportReport, frozen_copy, knobs_for, model_of, one_thread, rate_of, say_knobs, whole_folder
 
 # %% ../../nbs/18a_audacity.ipynb #4dd915e7
 def _check_block(x, what):
@@ -459,24 +459,11 @@ def check_inputs(
     return [noise(n, seed=n, n_ch=c, amp=.3) for n in edges for c in chans] + get_example_inputs(multichannel, n=n_random)
 
 # %% ../../nbs/18a_audacity.ipynb #364bd498
-def _as_knobs(knobs, model, names):
-    "Settings to bake in as `{name: value}`: as given, or the middle of every knob."
-    n = getattr(model, 'n_knobs', 0) or 0
-    if knobs is None: knobs = [.5]*n
-    if not isinstance(knobs, dict):
-        knobs = [float(v) for v in knobs]
-        if not names or len(names)!=len(knobs): names = [f'knob {i+1}' for i in range(len(knobs))]
-        knobs = dict(zip(names, knobs))
-    if len(knobs)!=n: raise ValueError(f"expected {n} knobs for {type(model).__name__}, got {len(knobs)}")
-    bad = {k:v for k,v in knobs.items() if not 0<=v<=1}
-    if bad: raise ValueError(f"expected knobs in 0..1, got {bad}; scale them as in training")
-    return knobs
-
 def _wrap(model, knobs, lookahead):
     "The model as a host calls it; what is a wrapper already stays as it is."
     if isinstance(model, (WaveformToWaveform, WaveformToLabels)): return model
     if hasattr(model, 'labeller'): return model.labeller()              # a classifier: writes labels
-    return fit_model(model, torch.tensor(list(knobs.values())) if knobs else None, lookahead=lookahead)
+    return fit_model(model, torch.tensor([k['position'] for k in knobs]) if knobs else None, lookahead=lookahead)
 
 def _check_width(effect, multichannel):
     if not isinstance(effect, Effect): return
@@ -489,7 +476,7 @@ def _check_width(effect, multichannel):
 # %% ../../nbs/18a_audacity.ipynb #a942e940
 def _describe(effect, sr, name, multichannel, knobs, fields):
     "Checked metadata of an effect."
-    if knobs: fields = {'knobs':knobs, **fields}
+    if knobs: fields = {'knobs':{k['name']:k['value'] for k in knobs}, 'knob_ranges':{k['name']:[k['lo'], k['hi'], k['unit']] for k in knobs}, **fields}
     if isinstance(effect, WaveformToLabels):
         if hasattr(effect, 'vocab'): fields = {'labels':list(effect.vocab), **fields}
         return make_metadata(sr, name, None, multichannel, **{'effect_type':EFFECT_TYPES[1], **fields})
@@ -531,7 +518,7 @@ def export_audacity(
     path, # Folder, made if need be; what else is in it stays
     sr:Optional[int]=None, # Sample rate, Hz; None: as the learner's data
     multichannel:Optional[bool]=None, # Take stereo? A mono model then plays each channel. None: if the model has 2 channels
-    knobs=None, # Settings 0..1 to bake in, as a list or `{name: value}`; None: all in the middle
+    knobs=None, # Settings to bake in: `{name: value}` in the user's units, or a list in 0..1; None: each at its default
     metadata:Optional[dict]=None, # Fields of the schema, such as `short_description`, instead of the defaults
     lookahead:int=0, # For a model that pads nothing: how many of the samples it eats lie in the future
     how:str='auto', # 'trace', 'script', or 'auto': the first of them that holds
@@ -546,7 +533,7 @@ def export_audacity(
         raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; leave one out")
     sr = next((v for v in (sr, fields.pop('sample_rate', None), rate_of(obj)) if v is not None), None)
     if sr is None: raise ValueError("expected a sample rate, got none; pass sr=44100, or whatever the recordings have")
-    knobs = _as_knobs(knobs, model, getattr(getattr(obj, 'dls', None), 'knob_names', None))
+    knobs = knobs_for(obj, knobs)
     effect,eager = [_wrap(frozen_copy(model, plain=p), knobs, lookahead) for p in (True, False)]
     if multichannel is None: multichannel = getattr(effect, 'n_in', 1)==2
     _check_width(effect, multichannel)
@@ -557,8 +544,9 @@ def export_audacity(
         with torch.no_grad(): wanted = [eager(x) for x in inputs]
         loaded,worst,how = _first_that_holds(tmp, effect, how, meta, notes, inputs, wanted, tol)
         speed,size = _speed(loaded, meta['sample_rate']),(tmp/'model.pt').stat().st_size
+        speeds = block_speeds(lambda x: loaded(x[0]), meta['sample_rate'])
     return ExportReport('audacity', Path(path), worst, [x.shape[-1] for x in inputs], speed, size, rf,
-                        getattr(model, 'latency', lookahead), [dict(trace="traced", script="scripted and frozen")[how], *notes])
+                        getattr(model, 'latency', lookahead), [dict(trace="traced", script="scripted and frozen")[how], speed_note(speeds), *notes])
 
 # %% ../../nbs/18a_audacity.ipynb #b9895ebe
 def _reach(model, effect):
@@ -567,7 +555,7 @@ def _reach(model, effect):
     return getattr(model, 'receptive_field', None) or (eaten+1 if eaten else None)
 
 def _notes(model, knobs):
-    notes = [f"Knobs: {', '.join(f'{k} = {v:g}' for k,v in knobs.items())}"] if knobs else []
+    notes = [f"Knobs: {say_knobs(knobs)}"] if knobs else []
     ahead = getattr(model, 'lookahead', 0)
     if ahead: notes.append(f"Looks {ahead} samples ahead: the end of a block hears silence there")
     return notes

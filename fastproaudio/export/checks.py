@@ -33,7 +33,9 @@ def fit_for(
     if streams and not hasattr(model, 'stream'): why.append("it cannot run in blocks: give it stream() and init_state(), as AudioModel does")
     if mono and (getattr(model, 'n_in', 1), getattr(model, 'n_out', 1))!=(1, 1):
         why.append(f"it has {model.n_in} channels in and {model.n_out} out, and the format 1 and 1")
-    if not knobs and getattr(model, 'n_knobs', 0): why.append(f"it has {model.n_knobs} knobs, and the format none")
+    if not knobs and getattr(model, 'n_knobs', 0):
+        names = getattr(getattr(getattr(obj, 'dls', None), 'knobs', None), 'names', [])
+        why.append(f"it has {model.n_knobs} knobs{' ('+', '.join(names)+')' if names else ''}, and the format none; onnx and nn_tilde have controls, audacity bakes a setting")
     if not lookahead and getattr(model, 'lookahead', 0): why.append(f"it looks {model.lookahead} samples ahead; train it with causal=True")
     why += _over_time(model) if streams else []
     if why: raise ValueError(f"{target} cannot play this {name}: "+'; '.join(why))
@@ -270,9 +272,10 @@ def block_speeds(
 
 def speed_note(
     speeds:dict, # As `block_speeds` gives them
+    reader:str='', # Who played, where it is not the format's own
 ) -> str: # One line
     "Speeds for a report."
-    return "times real time by block: "+', '.join(f"{k}: {v:.1f}" for k,v in speeds.items())
+    return f"times real time by block{', '*bool(reader)}{reader}: "+', '.join(f"{k}: {v:.1f}" for k,v in speeds.items())
 
 def need(
     name:str, # Package to import

@@ -6,7 +6,7 @@
 __all__ = ['plain_lines', 'Step', 'step_of', 'LiveModel', 'export_nn_tilde', 'LiveEffect', 'is_nn_tilde', 'load_nn_tilde']
 
 # %% ../../nbs/18c_streaming.ipynb #366b5250
-import re, sys, warnings
+import json, re, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import List, Optional
@@ -16,7 +16,7 @@ from torch import nn, Tensor
 
 from .checks import (block_speeds, check_torchscript, fit_for, in_blocks, largest_difference, probes, rate_for,
                                         speed_note, whole, whole_file)
-from .core import ExportReport
+from .core import ExportReport, knobs_for
 from ..models.blocks import slack
 
 # %% ../../nbs/18c_streaming.ipynb #eed45ac3
@@ -51,7 +51,7 @@ class Step(nn.Module):
     ):
         super().__init__()
         state = model.init_state(1, knobs)
-        self.model,self.knobs,self.lines = model,knobs,_has_lines(model, state)
+        self.model,self.knobs,self.lines,self.n_in = model,knobs,_has_lines(model, state),model.n_in
         if self.lines: parts = [l[..., int(p):int(p)+l.shape[3]-slack()] for p,l in zip(state[0][1:], state[1:])]
         else: parts = [torch.zeros(1, model.n_in, model.receptive_field-1)]     # the past input, run again for every block
         self.shapes = [list(p.shape) for p in parts]
@@ -60,15 +60,17 @@ class Step(nn.Module):
     def forward(self,
         x:Tensor, # `(1, n_in, n)`
         state:Tensor, # `(1, n_state)`; `start` before the first sample
+        knobs:Optional[Tensor]=None, # `(1, n_knobs)`, None: those baked in
     ): # `(1, n_out, n)`, and the next state
+        knobs = self.knobs if knobs is None else knobs
         sizes = [s[1]*s[2]*(s[3] if len(s)>3 else 1) for s in self.shapes]
         parts = [p.reshape(s) for p,s in zip(state.split(sizes, 1), self.shapes)]
         if self.lines:
-            y,parts = self.model.stream(x, [torch.zeros(0), *parts], self.knobs)
+            y,parts = self.model.stream(x, [torch.zeros(0), *parts], knobs)
             parts = parts[1:]
         else:
             seen = torch.cat([parts[0], x], 2)
-            y,parts = self.model.valid(seen, self.knobs),[seen[..., seen.shape[2]-parts[0].shape[2]:]]
+            y,parts = self.model.valid(seen, knobs),[seen[..., seen.shape[2]-parts[0].shape[2]:]]
         return y, torch.cat([p.reshape(1, -1) for p in parts], 1)
 
 def step_of(
@@ -77,8 +79,8 @@ def step_of(
 ) -> Step: # See there
     "The model's stream as a pure function; `ValueError` for a model that has none."
     if isinstance(model, nn.Module) and any(isinstance(m, nn.RNNBase) for m in model.modules()) or getattr(model, 'recurrent', False):
-        raise ValueError(f"{type(model).__name__}: expected convolutions, got a recurrent model, which a graph unrolls to one length; use onnx, rtneural or nn_tilde")
-    if model.stride!=1: raise ValueError(f"{type(model).__name__}: expected a model of stride 1, got {model.stride}; its blocks would have to be multiples of that; use nn_tilde")
+        raise ValueError(f"{type(model).__name__}: expected convolutions, got a recurrent model, which a graph unrolls to one length; LSTMStep takes an LSTMEffect or NAMLSTM")
+    if model.stride!=1: raise ValueError(f"{type(model).__name__}: expected a model of stride 1, got {model.stride}; its blocks would have to be multiples of that; use nn_tilde, or stream=False for whole sounds")
     return Step(model, knobs)
 
 # %% ../../nbs/18c_streaming.ipynb #247c901d
@@ -91,19 +93,21 @@ class LiveModel(nn.Module):
     def __init__(self,
         model:nn.Module, # Frozen, streams
         sr:int, # Sample rate, Hz
-        knobs:Tensor, # `(1, n_knobs)` at the start
-        names:List[str], # Of the knobs
+        knobs:list=[], # From `knobs_for`: names, ranges, where they start
     ):
         super().__init__()
         self.model,self.sr,self.n_in,self.n_out,self.latency,self.bs = model,sr,model.n_in,model.n_out,model.latency,1
-        self.names = names
+        names = [_as_name(k['name']) for k in knobs]
+        row = lambda key: torch.tensor([[k[key] for k in knobs]]).float().reshape(1, -1)
+        if len(set(names))<len(names): raise ValueError(f"expected knobs whose names differ in letters and digits, got {', '.join(k['name'] for k in knobs)}")
+        self.names,self.about = names,json.dumps([{k:v for k,v in o.items() if k!='position'} for o in knobs])
         self.has_knobs = len(names)>0
-        self.register_buffer('knobs', knobs)
+        for key,buffer in (('position', 'knobs'), ('lo', 'lo'), ('hi', 'hi')): self.register_buffer(buffer, row(key))
         self.register_buffer('forward_params', torch.tensor([model.n_in, 1, model.n_out, 1]))
         self.forward_input_labels = [f'(signal) input {i+1}' for i in range(model.n_in)]
         self.forward_output_labels = [f'(signal) output {i+1}' for i in range(model.n_out)]
         for n in names: self.register_buffer(f'{n}_params', torch.tensor([2]))
-        self.state = model.init_state(1, knobs if len(names)>0 else None)
+        self.state = model.init_state(1, self.knobs if len(names)>0 else None)
 
     def setting(self) -> Optional[Tensor]:
         return self.knobs.expand(self.bs, -1) if self.has_knobs else None
@@ -134,43 +138,43 @@ class LiveModel(nn.Module):
 # %% ../../nbs/18c_streaming.ipynb #24879746
 def _as_name(s): return re.sub(r'\W', '_', s.strip().lower()) or 'knob'
 
+def _span(k): return f"{_as_name(k['name'])}, {k['lo']:g}..{k['hi']:g} {k['unit']}".strip()
+
 def _save(live, path):
     "Script, with a getter and a setter for each knob, and write."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')                          # TorchScript says that it is deprecated: live hosts load nothing else
         res = torch.jit.script(live.eval())
         for i,n in enumerate(live.names):
-            res.define(f"def get_{n}(self) -> float:\n  return float(self.knobs[0, {i}])\n")
-            res.define(f"def set_{n}(self, v: float) -> int:\n  self.knobs[0, {i}] = min(max(v, 0.), 1.)\n  return 0\n")
+            span = f"(float(self.hi[0, {i}])-float(self.lo[0, {i}]))"
+            res.define(f"def get_{n}(self) -> float:\n  return float(self.lo[0, {i}])+float(self.knobs[0, {i}])*{span}\n")
+            res.define(f"def set_{n}(self, v: float) -> int:\n  w = {span}\n  p = 0.\n  if w>0.:\n    p = (v-float(self.lo[0, {i}]))/w\n"
+                       f"  self.knobs[0, {i}] = min(max(p, 0.), 1.)\n  return 0\n")
         torch.jit.save(res, str(path))
 
 def _knobs_of(obj, model, knobs):
-    "Values and names of the knobs: as given, as the learner's data name them, or the middle."
-    n = getattr(model, 'n_knobs', 0) or 0
-    names = list(knobs) if isinstance(knobs, dict) else getattr(getattr(obj, 'dls', None), 'knob_names', None) or [f'knob_{i+1}' for i in range(n)]
-    values = list(knobs.values()) if isinstance(knobs, dict) else [.5]*n if knobs is None else [float(k) for k in knobs]
-    if len(values)!=n or len(names)!=n: raise ValueError(f"expected {n} knobs for {type(model).__name__}, got {len(values)}")
-    if not all(0<=v<=1 for v in values): raise ValueError(f"expected knobs in 0..1, got {values}; scale them as in training")
-    return torch.tensor(values).reshape(1, n),[_as_name(s) for s in names]
+    "Positions `(1, n_knobs)` and what is known of the knobs."
+    about = knobs_for(obj, knobs)
+    return torch.tensor([k['position'] for k in about]).reshape(1, -1),about
 
 def export_nn_tilde(
     obj, # Trained `Learner`, or a model that streams
     path, # File to write, `.ts`
     sr:int=None, # Sample rate, Hz; None: as the learner's data
-    knobs=None, # Settings 0..1 at the start, as a list or `{name: value}`; None: all in the middle
+    knobs=None, # Where the knobs start: `{name: value}` in the user's units, or a list in 0..1; None: each at its default
     tol:float=1e-5, # Largest difference from eager allowed, full scale 1
 ) -> ExportReport: # What was checked
     "Write a live TorchScript for nn~ and hosts like it, played back whole and in blocks before it is named done."
     model,sr = fit_for(obj, 'nn_tilde', knobs=True, lookahead=True),rate_for(obj, sr, 'nn_tilde')
-    values,names = _knobs_of(obj, model, knobs)
-    inputs,more = probes(model.n_in),() if not names else (values,)
+    values,about = _knobs_of(obj, model, knobs)
+    inputs,more = probes(model.n_in),() if not about else (values,)
     with whole_file(path, '.ts') as tmp, torch.no_grad():
-        _save(LiveModel(model, sr, values, names), tmp)
+        _save(LiveModel(model, sr, about), tmp)
         live = load_nn_tilde(tmp)
         wanted = whole(lambda x: model(x, *more))
         worst = max(largest_difference(lambda x: live(x, size), wanted, inputs, tol, 'TorchScript') for size in (7, 512, 4096))
         size,speeds = tmp.stat().st_size,block_speeds(live.graph, sr, model.n_in)
-    notes = [speed_note(speeds)] + ([f"attributes {', '.join(names)}, 0..1"] if names else [])
+    notes = [speed_note(speeds)] + ([f"attributes {', '.join(_span(k) for k in about)}"] if about else [])
     return ExportReport('nn_tilde', Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size,
                         model.receptive_field, model.latency, notes)
 
@@ -187,6 +191,7 @@ class LiveEffect(nn.Module):
                 warnings.simplefilter('ignore')
                 self.graph = torch.jit.load(str(path), map_location='cpu')
             self.path,self.sr,self.latency = Path(path),int(self.graph.sr),int(self.graph.latency)
+            self.knobs = json.loads(getattr(self.graph, 'about', '[]'))
         except Exception as e:                              # libtorch raises whatever it meets
             raise ValueError(f"{path}: expected a live TorchScript, got {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0][:150]}") from e
 
@@ -194,10 +199,20 @@ class LiveEffect(nn.Module):
     def forward(self,
         x:Tensor, # `(channels, samples)` at `self.sr`
         size:int=4096, # Samples a block
+        **knobs, # By name, in the user's units; those not named stay where they are
     ) -> Tensor: # `(channels, samples)`, the latency taken off
+        for k,v in knobs.items(): self._turn(k, v)
         self.graph.reset()
         tail = torch.cat([x.float(), x.new_zeros(x.shape[0], self.latency)], 1)
         return torch.cat([self.graph(p) for p in tail[None].split(size, -1)], -1)[0, :, self.latency:]
+
+    def _turn(self, name, v):
+        "Set a knob, which the file clamps, to a value in range."
+        known = {_as_name(k['name']):k for k in self.knobs}
+        k = known.get(_as_name(name))
+        if k is None: raise ValueError(f"expected a knob among {', '.join(known) or 'none'}, got {name!r}")
+        if not k['lo']<=v<=k['hi']: raise ValueError(f"expected {_span(k)}, got {v}")
+        getattr(self.graph, f'set_{_as_name(name)}')(float(v))
 
 def is_nn_tilde(
     path, # What may be an export
