@@ -15,6 +15,7 @@ from fastai.basics import *
 from .core import *
 from .headers import keep_headers,save_headers
 from .io import _stamp,audio_info,check_audio,read_audio,read_into,resample_audio
+from .pairs import check_pair
 
 # %% ../nbs/21_data.ipynb #6d6c2429
 audio_extensions = {'.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff', '.rf64', '.opus', '.w64', '.au', '.caf'}
@@ -51,13 +52,14 @@ class AudioFile(GetAttr):
         stop:int=None, # End of what is scored, samples; None: the end of the file
         lo:int=None, # First sample that may be read as context, None: `start`
         sr:int=None, # Convert to this rate in memory, Hz; None: as the file is
+        shift:int=0, # Sample `t` of it is sample `t+shift` of the file: takes a latency away
     ):
         self.path = path if isinstance(path, Path) else Path(path)
         self.info,self.ram = audio_info(self.path),None
         self.sr,self.n,self.n_ch = self.info.sr,self.info.n,self.info.n_ch
         if sr and sr!=self.sr: self.preload(sr)
         self.start,self.stop = start,ifnone(stop, self.n)
-        self.lo = ifnone(lo, start)
+        self.lo,self.shift = ifnone(lo, start),shift
 
     def __fspath__(self): return str(self.path)
     def __repr__(self):
@@ -81,14 +83,15 @@ class AudioFile(GetAttr):
     ):
         "Read into `out`; what lies outside the part is silence."
         n = out.shape[1]
-        a,b = max(start, self.lo),min(start+n, self.stop)
+        s = self.shift
+        a,b = max(start, self.lo, -s),min(start+n, self.stop, self.n-s)
         if b-a<n: out[:] = 0
         if b<=a: return
         out,ram = out[:, a-start:b-start],self.ram
         if ram is None and (self.info.lossy or self.sr!=self.info.sr): ram = _decoded(self.info, self.sr)
-        if ram is None: read_into(out, self.info, a)
-        elif ram.dtype==np.int16: np.multiply(ram[:, a:b], np.float32(2**-15), out=out)
-        else: out[:] = ram[:, a:b]
+        if ram is None: read_into(out, self.info, a+s)
+        elif ram.dtype==np.int16: np.multiply(ram[:, a+s:b+s], np.float32(2**-15), out=out)
+        else: out[:] = ram[:, a+s:b+s]
 
     def read(self,
         start:int, # First sample, counted from the start of the file
@@ -168,7 +171,8 @@ class OpenAudio(Transform):
     def encodes(self, o:AudioFile):
         if not (self.resample and self.sr and o.sr!=self.sr): return self._check(o)
         r = self.sr/o.sr
-        return self._check(AudioFile(o.path, round(o.start*r), round(o.stop*r), round(o.lo*r), sr=self.sr))
+        return self._check(AudioFile(o.path, round(o.start*r), round(o.stop*r), round(o.lo*r), sr=self.sr,
+                                     shift=round(o.shift*r)))
 
 # %% ../nbs/21_data.ipynb #f6fc98e5
 class ReadChunk(Transform):
@@ -342,8 +346,8 @@ def _check_pair(x, y, trim=False):
     if x.n!=y.n and not trim:
         raise ValueError(f"{y.path}: expected {x.n} samples as in its input {x.path}, got {y.n}; align the "
                          "two and cut them to one length, or pass trim=True if they start together")
-    stop = min(x.stop, y.n)
-    x.stop,y.start,y.stop,y.lo = stop,x.start,stop,x.lo
+    x.start,x.stop = max(x.start, -y.shift),min(x.stop, y.n-y.shift)              # where both are
+    y.start,y.stop,y.lo = x.start,x.stop,x.lo
 
 @lru_cache(maxsize=2**17)
 def _check_once(path, mtime, size): check_audio(path)
@@ -634,6 +638,46 @@ def get_pairs(
                          "list them in pairs")
     return L(zip(xs, ys))
 
+# %% ../nbs/21_data.ipynb #3f8f2aea
+def _paths(pair): return tuple(Path(getattr(o, 'path', o)) for o in pair)
+
+@lru_cache(maxsize=256)
+def _checked(x, y, quick): return check_pair(x[0], y[0], quick=quick)
+
+def _alignment(pairs):
+    "What `check_pair` measures of each pair, as plain values; prints one line, and warns of what a shift cannot mend."
+    out = []
+    for x,y in L(map(_paths, pairs)).unique():
+        r = _checked(_stamp(x), _stamp(y), False)
+        for p in r.problems:
+            if p.kind not in ('late', 'early', 'length', 'rate', 'clipped', 'channels'): warnings.warn(f"{y}: {p}", stacklevel=3)
+        info = audio_info(y)
+        out.append({**r.record(), 'dry':str(x), 'wet':str(y), 'shift':round((r.latency or 0)*info.sr/r.sr)})
+    shifts = ', '.join(str(o['shift']) for o in out[:6])+(', ...' if len(out)>6 else '')
+    print(f"aligned {len(out)} pair{'s'*(len(out)>1)}: targets are read {shifts} samples later")
+    return out
+
+def _shifted(pairs, found):
+    "Pairs whose targets are read later by what was found."
+    by = {(o['dry'], o['wet']):o['shift'] for o in found}
+    def one(pair):
+        y = pair[1] if isinstance(pair[1], AudioFile) else AudioFile(pair[1])
+        y.shift = by[tuple(map(str, _paths(pair)))]
+        return pair[0],y
+    return L(one(p) for p in pairs)
+
+def _warn_late(pairs, most=3):
+    "Look at the first pairs for a moment and warn if a target is late or early."
+    for x,y in L(map(_paths, pairs)).unique()[:most]:
+        a,b = audio_info(x),audio_info(y)
+        if a.lossy or b.lossy or a.sr!=b.sr: continue
+        r = _checked(_stamp(x), _stamp(y), True)
+        agree = [v for v in r.methods.values() if v is not None and abs(v-r.latency)<=16]
+        if len(agree)>1 and r.confidence>=.6 and {'late', 'early'} & set(r.kinds):
+            side = 'late' if r.latency>0 else 'early'
+            warnings.warn(f"{y}: {abs(r.latency)} samples ({abs(r.latency)/a.sr*1000:.2f} ms) {side}; pass align=True, or "
+                          "check_pair(dry, wet).show() to look at it", stacklevel=3)
+
 # %% ../nbs/21_data.ipynb #068dc617
 def _part_of(pair):
     "`train`, `val`, `test` or None, by how the input's name begins or by the name of its folder."
@@ -684,6 +728,7 @@ class AudioDataLoaders(DataLoaders):
         sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
         n_ch:int=None, # Channels, or a tuple for input and target; None: any, all files alike
         resample:bool=False, # Convert files of another rate, in memory
+        align:bool=False, # Measure the latency of each pair and read its target that much later; kept in `dls.alignment`
         path:str|Path='.', # Where learners put their files
         val_bs:int=None, # Chunks in a validation batch
         device=None, # Device of the batches
@@ -695,11 +740,16 @@ class AudioDataLoaders(DataLoaders):
         else: train,valid = pairs.filter(lambda p: _part_of(p) in (None, 'train')),get_pairs(*tuplify(valid))
         n_chs = n_ch if isinstance(n_ch, tuple) else (n_ch, n_ch)
         if n_ch is None: train.map(_check_channels)
+        found = _alignment(train+valid) if align else []
+        if align: train,valid,kwargs = _shifted(train, found),_shifted(valid, found),{**kwargs, 'trim':True}
+        elif kwargs.get('check') is not False: _warn_late(train)
         blocks = [AudioBlock(sr, n, resample=resample) for n in n_chs]
         split = IndexSplitter(range(len(train), len(train)+len(valid)))
         db = DataBlock(blocks, getters=[ItemGetter(0), ItemGetter(1)], splitter=split)
         kwargs = {'drop_last':False, **kwargs}
-        return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **kwargs)
+        dls = cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **kwargs)
+        dls.alignment = found
+        return dls
 
     @classmethod
     def from_dblock(cls, dblock, source, path='.', bs=16, val_bs=None, shuffle=True, device=None, **kwargs):
