@@ -106,8 +106,9 @@ class BitsPerSample(Metric):
     "Mean over all of the validation set, each sample once."
     def reset(self): self.total,self.n = 0.,0
     def accumulate(self, learn):
-        n = learn.y.numel()
-        self.total += n*nll_bits(learn.to_detach(learn.pred, cpu=False), learn.to_detach(learn.y, cpu=False), _plain(learn.model).head)
+        pred,y = [learn.to_detach(o, cpu=False) for o in (learn.pred, learn.y)]
+        n = y.numel()                                            # of all processes, if there are several
+        self.total += n*nll_bits(pred, y, _plain(learn.model).head)
         self.n += n
     @property
     def value(self): return self.total/self.n if self.n else None

@@ -310,9 +310,10 @@ def _set_grads(opt, grads):
 def _all_ranks(o):
     "`o` of every process of a distributed run."
     if num_distrib()<2 or not torch.distributed.is_initialized(): return [o]
-    out = [None]*num_distrib()
-    torch.distributed.all_gather_object(out, o)
-    return out
+    buf,out = io.BytesIO(),[None]*num_distrib()
+    torch.save(o, buf)
+    torch.distributed.all_gather_object(out, buf.getvalue())     # tensors themselves do not survive the journey
+    return [torch.load(io.BytesIO(b), weights_only=True) for b in out]
 
 @patch
 def _save(self:Checkpoint, epoch, finished=False, first=False):

@@ -18,6 +18,7 @@ from fastai.callback.training import *
 from .callbacks import *
 from .core import *
 from .data import *
+from .distributed import distrib_ctx
 from .io import audio_info, audio_writer, read_audio
 from .knobs import *
 from .losses import effects_loss, esr_from_sums, esr_items, esr_sums, mae
@@ -44,6 +45,13 @@ class AudioLearner(Learner):
                 print(f"interrupted in epoch {self.epoch}; learn.load({kept[-1].fname!r}) has the one before it, "
                       f"cbs=Checkpoint({kept[-1].fname!r}, resume=True) goes on from there")
             raise
+
+    def distrib_ctx(self,
+        sync_bn:bool=None, # Batch norm over all processes; None: on a GPU
+        **kwargs, # fastai's others are taken and not needed
+    ):
+        "Inside, train together with the other processes that `torchrun` has started; without them, alone."
+        return distrib_ctx(self, sync_bn)
 
     def fit_for(self,
         minutes:float, # Time to train, validations between epochs included

@@ -194,7 +194,7 @@ class Listening(Callback):
     ):
         if n<1 or not seconds>0 or most<1: raise ValueError(f"expected n, seconds and most above 0, got {n}, {seconds} and {most}")
         store_attr()
-        self.step,self.heard,self.where,self.history,self._sinks = 0,-1,None,[],[]
+        self.logged,self.heard,self.where,self.history,self._sinks = 0,-1,None,[],[]
 
     def before_fit(self):
         lock = getattr(self.learn, 'lock', None)
@@ -205,17 +205,19 @@ class Listening(Callback):
 
     def after_epoch(self):
         if self._idle: return
-        self.step += 1
+        self.logged += 1
         names = self.recorder.metric_names[1:] if hasattr(self.learn, 'recorder') else []
         metrics = {k:float(v) for k,v in zip(names, getattr(self.learn, 'final_record', [])) if isinstance(v, (int, float, Tensor))}
         heard = []
         if self._due():
-            with _aside(self.learn): heard = list(self._hear())
-        self.history.append(dict(step=self.step, metrics=metrics, captions={o[0]:o[3] for o in heard}))
+            try:
+                with _aside(self.learn): heard = list(self._hear())
+            except (ValueError, RuntimeError) as e: warnings.warn(f"epoch {self.logged} was not heard, only its figures are logged: {e}")
+        self.history.append(dict(step=self.logged, metrics=metrics, captions={o[0]:o[3] for o in heard}))
         try:
-            for s in self._open(): s.log(self.step, metrics, heard)
+            for s in self._open(): s.log(self.logged, metrics, heard)
         except OSError as e:
-            warnings.warn(f"{self.where}: epoch {self.step} was not logged ({e.strerror or e}); training goes on: make room, or choose another folder")
+            warnings.warn(f"{self.where}: epoch {self.logged} was not logged ({e.strerror or e}); training goes on: make room, or choose another folder")
 
     def after_fit(self): self._close()
 
