@@ -3,8 +3,8 @@
     python benchmarks/spectro.py [--bs 16] [--seconds 4] [--rounds 5] [--threads 1] [--device cpu] [--only cqt] [--quick]
 
 Peers that are not installed are left out (`pip install nnAudio==0.3.4 nnAudio2==2.0.3 torchlibrosa librosa torchaudio`). Every line of a
-layer is timed in turn, several times over, and the best counts: judge by ratios. `fwd+bwd` is the gradient of the sum down to the
-waveform. `MB` is the most memory that tensors take up in that, beyond the input; what a library allocates inside an operation
+layer is timed in turn, several times over, and the best counts: judge by ratios; on one thread
+the processor's time is taken. `fwd+bwd` is the gradient of the sum down to the waveform. `MB` is the most memory that tensors take up in that, beyond the input; what a library allocates inside an operation
 (oneDNN's convolutions) is not seen. Accuracy is the largest error over the largest value, against the definition in float64.
 """
 import argparse,contextlib,importlib,io,logging,math,os,time,warnings
@@ -105,9 +105,11 @@ def both(layer, x):
     wait(x)
 
 def seconds(f, *args):
-    t = time.perf_counter()
+    "The processor's time on one thread, which other work on the machine changes little; else the wall clock's."
+    clock = time.thread_time if torch.get_num_threads()==1 and not args[-1].is_cuda else time.perf_counter
+    t = clock()
     f(*args)
-    return time.perf_counter()-t
+    return clock()-t
 
 def peak_mb(layer, x):
     "Most memory that tensors take up during a forward and backward pass, beyond the input, MB."
