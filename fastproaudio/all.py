@@ -22,6 +22,7 @@ from .models.lstm import *
 from .models.seq2seq import *
 from .losses import *
 from .generate import *
+from .live import Live,plays
 from .export.core import *
 from .export.audacity import *
 from .export.saved import *
