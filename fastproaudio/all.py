@@ -28,6 +28,7 @@ from .export.audacity import *
 from .export.saved import *
 from .core import *
 from .data import *
+from .knobs import *
 from .streams import *
 from .tokens import *
 from .datasets import *
