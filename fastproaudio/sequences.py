@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PrevNext', 'TellNext', 'TeacherForcing', 'AddKL', 'Seq2SeqLearner', 'summary_splitter', 'seq2seq_learner',
-           'SelfTarget', 'autoencoder_learner', 'StepTrained', 'gan_learner', 'critic_accuracy']
+           'SelfTarget', 'autoencoder_learner', 'StepTrained', 'CalmCritic', 'gan_learner', 'critic_accuracy']
 
 # %% ../nbs/31b_sequences.ipynb #29dd859b
 from fastai.basics import *
@@ -156,12 +156,29 @@ class StepTrained(Callback):
         for p in self.learn.model.parameters():
             if not p.requires_grad: p.grad = None
 
+class CalmCritic(Callback):
+    "Keep the critic from swinging around its answer: a penalty on its slope at real sounds (Mescheder et al. 2018, R1)."
+    order = 8                                                    # after fastai has given the critic its input
+    def __init__(self,
+        weight:float=1., # Of half the squared slope
+    ): self.weight = weight
+    def before_batch(self):
+        self.real = None
+        if not self.training or self.learn.gan_trainer.gen_mode: return
+        self.real = self.xb[0].detach().requires_grad_()
+        self.learn.xb = (self.real,)
+    def after_loss(self):
+        if self.real is None: return
+        slope, = torch.autograd.grad(self.pred.sum(), self.real, create_graph=True)
+        self.learn.loss_grad = self.loss_grad + self.weight/2*slope.square().sum((1, 2)).mean()
+
 @delegates(Learner.__init__)
 def gan_learner(
     dls:DataLoaders, # From `AudioDataLoaders.from_prev_next(..., whole=True)`
     generator:nn.Module, # `(batch, n_in, n)` to `(batch, n_in, 2*n)`
     critic:nn.Module, # `(batch, n_in, 2*n)` to `(batch,)`, above 0 real
     l1:float=10., # Weight of the mean absolute error beside the critic's verdict
+    r1:float=1., # Weight of the penalty on the critic's slope; 0: none
     lr:float=1e-3, # Learning rate
     cbs:list=None, # More callbacks
     **kwargs
@@ -172,17 +189,13 @@ def gan_learner(
     def crit_loss(real, fake): return F.softplus(-real).mean()+F.softplus(fake).mean()
     kwargs.setdefault('opt_func', partial(Adam, mom=.5))
     return GANLearner(dls, generator, critic, gen_loss, crit_loss, switcher=FixedGANSwitcher(1, 1), show_img=False, lr=lr,
-                      cbs=[StepTrained()]+L(cbs), **{'wd':0., **kwargs})
+                      cbs=[StepTrained()]+([CalmCritic(r1)] if r1 else [])+L(cbs), **{'wd':0., **kwargs})
 
 def critic_accuracy(
     learn:Learner, # From `gan_learner`
     dl=None, # None: its validation set
-) -> float: # Part of real and generated sounds that the critic tells apart; .5 is guessing
-    "How well the critic still knows real from generated."
+) -> float: # Part of the pairs of a real and a generated sound that it tells apart; .5 is guessing
+    "How often the critic, given two answers to one past, knows the real one."
     g,d = learn.model.generator.eval(),learn.model.critic.eval()
-    right = []
-    with torch.no_grad():
-        for x,y in dl or learn.dls.valid:
-            x,y = cast(x, Tensor),cast(y, Tensor)
-            right += [d(y)>0, d(g(x))<=0]
+    with torch.no_grad(): right = [d(cast(y, Tensor))>d(g(cast(x, Tensor))) for x,y in dl or learn.dls.valid]
     return torch.cat(right).float().mean().item()
