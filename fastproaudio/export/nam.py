@@ -571,7 +571,7 @@ def _options(a):
     if a['bottleneck'] in (None, a['channels']) and all(a[k]==PLAIN[k] for k in ('groups', 'mix_groups', 'one', 'one_groups', 'head1x1', 'films')): return {}
     res = dict(bottleneck=a['bottleneck'] or a['channels'], groups_input=a['groups'], groups_input_mixin=a['mix_groups'], layer1x1=dict(active=a['one'], groups=a['one_groups']),
                head1x1=dict(active=a['head1x1']>0, out_channels=a['head1x1'] or 1, groups=a['head1x1_groups']))
-    return {**res, **{k:dict(active=k in a['films'], **a['films'].get(k, dict(shift=True, groups=1))) for k in FILMS}}
+    return {**res, **{k:dict(active=k in a['films'], **dict(dict(shift=True, groups=1), **a['films'].get(k, {}))) for k in FILMS}}
 
 def _wavenet_words(model, sr):
     "Version and config of a WaveNet."
@@ -633,7 +633,7 @@ def export_nam(
         worst = max(_compare(tmp, m, slim, inputs, tol) for m,slim in zip(models, (0., 1.) if lite is not None else (1.,)))
         size = tmp.stat().st_size
     speeds = block_speeds(_streamer(model), sr)
-    notes = [speed_note(speeds), f"loudness {meta['loudness']:.1f} dB, gain {meta['gain']:.2f}, measured with nam_probe"]
+    notes = [speed_note(speeds, 'in torch'), f"loudness {meta['loudness']:.1f} dB, gain {meta['gain']:.2f}, measured with nam_probe"]
     if sr!=48000: notes.append(f"made for {sr} Hz: the plugin resamples at other rates, the command line player refuses")
     return ExportReport('nam', Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size, model.receptive_field, 0, notes)
 

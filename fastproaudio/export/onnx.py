@@ -98,7 +98,7 @@ class LSTMStep(nn.Module):
         x:Tensor, # `(1, n_in, n)`
         state:Tensor, # `(1, n_state)`; `start` before the first sample
     ): # `(1, n_out, n)`, and the next state
-        dry = y = x.permute(2, 0, 1)
+        dry = y = x.permute(2, 0, 1).contiguous()               # the operator takes no other
         parts,after = state.split(self.hidden, 1),[]
         for i in range(self.n_layers):
             weights = [getattr(self, f'{k}{i}') for k in ('wi', 'wh', 'bias')] + [self.zero]
