@@ -365,7 +365,7 @@ def _agree(peaks, at, W, centre=0, least=6.):
     sure = n>=max(3, part*K) or (n>=2 and n>=.6*K and top>8) or (K==1 and n==1 and top>10)
     return _Agreed(lag, votes, n/K, steps=steps, sure=sure),peaks
 
-# %% ../nbs/24_pairs.ipynb #4f6887a8
+# %% ../nbs/24_pairs.ipynb #d143384c
 def _spectra(dry, wet, places, lags, W):
     "Power of both and their cross spectrum in each half of each window, `(2*places, 3, bins)`, the wet read `lags` later; frames, size."
     n,m = max(256, W//8),max(512, W)
@@ -381,6 +381,11 @@ def _coherent(sxx, syy, sxy, frames):
     "Squared coherence of each bin, with the part that chance gives taken away (Carter 1987)."
     g = abs(sxy)**2/(sxx*syy+1e-30)*((sxx>sxx.max()*1e-8) & (syy>syy.max()*1e-8))
     return np.clip((g-1.5/frames)/(1-1.5/frames), 0, 1)
+
+def _explained(spectra, frames):
+    "Part of the wet's power that a linear filter of the dry explains."
+    sxx,syy,sxy = spectra.sum(0)
+    return float((_coherent(sxx.real, syy.real, sxy, frames)*syy.real).sum()/(syy.real.sum()+1e-30))
 
 def _minimum_phase(size, w, n):
     "Phase of the minimum-phase filter with the log magnitude `size`, which is known where `w` is not 0."
@@ -428,7 +433,7 @@ def _wander(spectra, frames, n, fine=8):
         out.append((i if i<n*fine//2 else i-n*fine)/fine)
     return np.array(out)
 
-# %% ../nbs/24_pairs.ipynb #ca413179
+# %% ../nbs/24_pairs.ipynb #afcc5042
 def _quiet_before(h, sr, gap_ms=40):
     "Samples of the dry near which a sound begins after a silence."
     level = np.nan_to_num(h.level, nan=np.inf)
@@ -444,7 +449,7 @@ def _leaves(x, a, sr):
     "The first sample after `a` at which `x` leaves the noise it had before; None if that is not clear."
     floor,top = np.abs(x[:a]).max(initial=0.),np.abs(x[a:]).max(initial=0.)
     if top<30*floor or top<=1e-5: return None
-    i = int((np.abs(x[a:])>max(2*floor, 1e-9*top)).argmax())
+    i = int((np.abs(x[a:])>max(2*floor, 1e-6*top)).argmax())
     return (a+i, floor<1e-6*top) if i else None
 
 def _edges(dry, wet, h, lag, sr, most=24):
@@ -531,7 +536,7 @@ def _causal(u, v, taps=1024):
     e = fft_conv(u, h)[cut:]-v[cut:]
     return float(e.square().sum()/(v[cut:].square().sum()+1e-20))
 
-# %% ../nbs/24_pairs.ipynb #338e493e
+# %% ../nbs/24_pairs.ipynb #f3cdb1da
 def _level_evidence(lx, ly):
     "What the levels of aligned frames say of the order."
     top = lambda l: 20*np.log10(np.maximum(l, 1e-9)/max(np.percentile(l, 95), 1e-9))
@@ -595,10 +600,10 @@ def _order(dry, wet, hx, hy, lag, places, W):
         out['fills the gaps'] = float(np.clip(4*middle(_fills), -3, 3))
     if abs(lag)>8: out['late'] = 1.5 if lag>0 else -2.
     named = _names(dry.name, wet.name) if dry.info and wet.info else 0
-    if named: out['names'] = 4.*named
+    if named: out['names'] = 5.*named
     return {k:round(v, 2) for k,v in out.items()}
 
-# %% ../nbs/24_pairs.ipynb #6ed6cad4
+# %% ../nbs/24_pairs.ipynb #3df3a598
 @dataclass
 class _Time:
     "What was measured of the time between the two."
@@ -626,12 +631,17 @@ def _measure(dry, wet, h, most=32, centre=0):
     "Search at all places and see what they agree on."
     W = _size(dry.n, dry.sr)
     places = _places(h, dry.n, W, most)
+    places = [s for s in places if -W//2<=s+centre<wet.len-W//2] or places
     at = np.array(places)+W/2
     found = _search(dry, wet, places, W, centre)
     (a,p),(b,q) = [_agree(f, at, W, centre) for f in found]
     if not a.sure and b.sure:                                    # level alone: two takes at one tempo agree a little too
         b.sure = bool(np.median([o[v, 2] for o,v in zip(q, b.votes) if v>=0])>20)
-    return _Time(W, places, at, a, b, (p, q), centre)
+    t = _Time(W, places, at, a, b, (p, q), centre)
+    if centre:                                                   # far away only what is certain counts
+        for o in (a, b): o.sure = o.sure and (o.votes>=0).sum()>=3
+    if a.sure and (a.part<.8 or centre) and not b.sure: a.sure = _explained(*_spectra(dry, wet, places, t.lags, W)[:2])>.01       # chance
+    return t
 
 def _supported(peaks, lag, tol=4): return np.array([len(p)>0 and np.abs(p[:, 0]-lag).min()<=tol for p in peaks])
 
@@ -652,7 +662,7 @@ def _decide(t, fine, edge, trusted):
     repeats = abs(edge-lag)>24 and _supported(t.peaks[0], edge, 3).mean()>=.5    # many lags fit: the beginning decides
     return edge if edge>lag+2 and (repeats or not t.phase.sure) else lag
 
-# %% ../nbs/24_pairs.ipynb #75fc1129
+# %% ../nbs/24_pairs.ipynb #122f74e5
 def _blur(g, w_sr, n):
     "How far the lag of a place may be off by what is played there, samples: a third of a radian where the two are coherent."
     w = g/(1-np.minimum(g, .98))
@@ -680,7 +690,7 @@ def _jumps(t, blur):
     keeps = _supported(other, b.lag, 8)
     now = [b.lag]*len(t.at)
     for i,j,l in b.steps:
-        goes = _supported(other[i:j], l, 12).mean()>=.5 or min(b is t.phase and p[0, 2] for p in t.peaks[0][i:j])>12
+        goes = _supported(other[i:j], l, 12).mean()>=.5 or abs(l-b.lag)<t.W/12 and min(b is t.phase and p[0, 2] for p in t.peaks[0][i:j])>12
         if keeps[i:j].mean()<.5 and goes and abs(l-b.lag)>max(4, blur): now[i:j] = [l]*(j-i)           # the other method does not hold on to the old one
     for k in range(1, len(now)):
         if now[k]!=now[k-1]: out.append((int((t.at[k]+t.at[k-1])/2), now[k-1], now[k]))
@@ -869,10 +879,10 @@ def _different(r, t):
     a,b = t.at[s[0][0]]/r.sr,t.at[s[0][0]+s[0][1]-1]/r.sr
     return [Problem(f"between {a:.1f} and {b:.1f} s the wet is not the dry's performance; cut both files to what belongs together", 'different', [a])],[]
 
-# %% ../nbs/24_pairs.ipynb #7397e8fb
+# %% ../nbs/24_pairs.ipynb #5bef0423
 def _rest(dry, wet, hx, hy, t, r, quick):
     "Fill `r` with what is computed once the time between the two is known."
-    edges = _edges(dry, wet, hx, t.best.lag, dry.sr)
+    edges = _edges(dry, wet, hx, t.best.lag, dry.sr) if wet.len==wet.n else []         # a converted rate rings before
     edge,trusted = _edge(edges)
     if _outvoted(t, edge, trusted): t.phase.sure = False
     spectra,frames,n = _spectra(dry, wet, t.places, t.lags, t.W)
@@ -893,6 +903,10 @@ def _rest(dry, wet, hx, hy, t, r, quick):
     halves = (t.at[:, None]+t.W*np.array([-.25, .25])).ravel()
     course = np.repeat(t.lags, 2)+wander-t.best.lag
     if t.phase.sure: r.drift_ppm = round(_drift(halves, course, blur)*1e6, 2)
+    if r.drift_ppm:                                              # once more, along the line that was found
+        lags = np.round(t.best.lag+course.mean()+r.drift_ppm*1e-6*(t.at-halves.mean())).astype(int)
+        course = np.repeat(lags, 2)+_wander(*_spectra(dry, wet, t.places, lags, t.W))-t.best.lag
+        r.drift_ppm = round((_drift(halves, course, blur) or r.drift_ppm*1e-6)*1e6, 2)
     jumps = _jumps(t, blur) if not r.drift_ppm else []
     step = _small_jump(halves, wander, blur) if t.phase.sure and not jumps and not t.best.steps else None
     wander = course-r.drift_ppm*1e-6*(halves-halves.mean())
