@@ -26,6 +26,8 @@ def training_record(
     for k in ('receptive_field', 'latency', 'n_in', 'n_out', 'n_knobs'):
         if isinstance(getattr(model, k, None), int): res[k] = getattr(model, k)
     if rate_of(obj): res['sample rate'] = f'{rate_of(obj)} Hz'
+    knobs = getattr(getattr(obj, 'dls', None), 'knobs', None)
+    if hasattr(knobs, 'describe') and len(knobs): res['knobs'] = '; '.join(map(str, knobs))
     files = [str(Path(str(f[0] if isinstance(f, (tuple, list)) else f)).name) for f in list(getattr(getattr(getattr(obj, 'dls', None), 'train', None), 'items', []))[:5]]
     if files: res['training files'] = ', '.join(files)
     values = getattr(getattr(obj, 'recorder', None), 'values', None)
