@@ -80,6 +80,11 @@ def _accumulate(met, learn):
     met.total += learn.to_detach(met.func(learn.pred, *learn.yb) if isinstance(met, AvgMetric) else learn.loss.mean())*n
     met.count += n
 
+def _smooth(met, learn):
+    "fastai's running mean, of a loss over all rows of all processes."
+    met.count += 1
+    met.val = torch.lerp(learn.to_detach(learn.loss.mean()), met.val, met.beta)
+
 class Distributed(Callback):
     "One of several processes that train a network together."
     order = 11
@@ -98,8 +103,9 @@ class Distributed(Callback):
         cuda = one_param(learn.model).is_cuda
         model = nn.SyncBatchNorm.convert_sync_batchnorm(learn.model) if ifnone(self.sync_bn, cuda) else learn.model
         learn.model = DistributedDataParallel(model, device_ids=[torch.cuda.current_device()] if cuda else None)
-        self._means = [m for m in [getattr(getattr(learn, 'recorder', None), 'loss', None), *learn.metrics] if type(m) in (AvgLoss, AvgMetric)]
-        for m in self._means: m.accumulate = partial(_accumulate, m)
+        rec,hows = getattr(learn, 'recorder', None),{AvgLoss:_accumulate, AvgMetric:_accumulate, AvgSmoothLoss:_smooth}
+        self._means = [m for m in [getattr(rec, 'loss', None), getattr(rec, 'smooth_loss', None), *learn.metrics] if type(m) in hows]
+        for m in self._means: m.accumulate = partial(hows[type(m)], m)
         if rank: learn.logger = noop
 
     def before_train(self): _share(self.learn.dl, rank_distrib(), num_distrib())
