@@ -2,6 +2,8 @@
 
 Beside it: the predictors that need no network, and fastai's own language model (AWD-LSTM) of the same width,
 depth and dropout on the same tokens and streams for the same time. Example: `python benchmarks/autoregressive.py --seconds 60 --out music.wav`.
+`--toy` trains `build_wavenet_toy` (10 levels) for so many seconds of CPU time instead, on three tones in noise or, with `--words FOLDER`,
+on a folder with one folder of clips for each word; its test clips lie in folders named `test`.
 """
 import argparse
 import math
@@ -19,10 +21,13 @@ from fastai.text.models.core import get_language_model
 import fastproaudio
 from fastproaudio.autoregressive import NextBaselines, autoregressive_learner, next_baselines
 from fastproaudio.core import AudioTensor
-from fastproaudio.data import AudioDataLoaders
-from fastproaudio.dsp import rms_db
+from fastproaudio.data import AudioDataLoaders, get_audio_files
+from fastproaudio.datasets import SpeechCommands
+from fastproaudio.dsp import noise, rms_db, sine
+from fastproaudio.io import write_audio
 from fastproaudio.losses import match_fraction
 from fastproaudio.models.lstm import SampleLSTM
+from fastproaudio.models.wavenet import build_wavenet_toy
 from fastproaudio.prepare import prepare_audio
 
 
@@ -90,6 +95,30 @@ def write(learn, f, a):
     print(f"{a.out}: prompt {rms_db(cast(prompt, Tensor))[0]:.1f} dBFS, generated {rms_db(cast(y, Tensor))[0]:.1f} dBFS")
 
 
+def toy(a):
+    "The preset that learns in a minute: cross-entropy and accuracy beside those of copy-last and majority."
+    with tempfile.TemporaryDirectory() as tmp:
+        path,args = Path(tmp),dict(n_tokens=10, chunk_len=4096, bs=2, seed=0)
+        if a.words:
+            words = prepare_audio(a.words, path/'words', a.sr, n_ch=1, progress=False)[a.sr]
+            held_out = [str(f.relative_to(words)) for f in get_audio_files(words) if 'test' in f.relative_to(words).parts]
+            (words/'validation_list.txt').write_text('\n'.join(held_out))
+            dls = SpeechCommands(words, pad=True, check=False, **args)
+        else:
+            tones = sum(sine(f, a.sr, 10*a.sr, amp=.25) for f in (220, 523.25, 1318.51))[None]+noise(10*a.sr, seed=0, amp=.05)
+            write_audio(path/'tones.wav', tones, a.sr)
+            dls = AudioDataLoaders.from_files(path/'tones.wav', carry=False, **args)
+        torch.manual_seed(0)
+        learn = autoregressive_learner(dls, build_wavenet_toy(), path=path)
+        beat = next_baselines(dls)
+        learn.remove_cb(NextBaselines)
+        with learn.no_bar(), learn.no_logging():
+            learn.fit_for(a.seconds/60, 6e-3, clock=time.process_time)
+            _,bits,_,match = learn.validate()
+        print(f"{a.words or 'tones in noise'}, {a.sr} Hz: cross-entropy {bits*math.log(2):.3f}, accuracy {match:.1%}; "
+              f"copy-last {beat['copy-last']*math.log(2):.3f}, {beat['copy-last match']:.1%}; majority {beat['majority']*math.log(2):.3f}, {beat['majority match']:.1%}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--train', type=Path, default=None, help='recording or folder; the one in the package if left out')
@@ -106,8 +135,11 @@ def main():
     p.add_argument('--no-peer', action='store_true')
     p.add_argument('--threads', type=int, default=1)
     p.add_argument('--out', type=Path, default=None, help='write two seconds of what it generates to this file')
+    p.add_argument('--toy', action='store_true', help='the toy WaveNet on tones in noise, or on --words')
+    p.add_argument('--words', type=Path, default=None, help='folder of clips for --toy')
     a = p.parse_args()
     torch.set_num_threads(a.threads)
+    if a.toy: return toy(a)
     bundle = Path(fastproaudio.__file__).parent/'bundle'/'guitar_dist'
     train,valid = a.train or bundle/'train_input.flac',a.valid or bundle/'test_input.flac'
     with tempfile.TemporaryDirectory() as tmp, warnings.catch_warnings():
