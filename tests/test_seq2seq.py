@@ -203,8 +203,11 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
         return real(*args)
     monkeypatch.setattr(prepare, 'resample_file', fails_at_third)
     with pytest.raises(KeyboardInterrupt): prepare_audio(tmp_path/'in', tmp_path/'out', sr=4000, progress=False)
-    assert len(list((tmp_path/'out').rglob('*.flac'))) == 2
+    done = len(list((tmp_path/'out').rglob('*.flac')))                    # several files are made at a time
+    assert done < 4 and len(calls) <= 4
+    calls += [None]*3                                                     # no third call any more
+    before = len(calls)
     prepare_audio(tmp_path/'in', tmp_path/'out', sr=4000, progress=False)
-    assert len(calls) == 5 and len([o for o in (tmp_path/'out').rglob('*') if o.is_file()]) == 4
+    assert len(calls)-before == 4-done and len([o for o in (tmp_path/'out').rglob('*') if o.is_file()]) == 4
     prepare_audio(tmp_path/'in', tmp_path/'out', sr=4000, progress=False)
-    assert len(calls) == 5
+    assert len(calls)-before == 4-done
