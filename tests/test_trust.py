@@ -96,6 +96,32 @@ def test_ten_thousand_mutated_files(kind, artefacts, tmp_path):
     fuzz(artefacts[kind], tmp_path, 1300, seed=1)
 
 
+def test_a_saved_network_is_refused_or_plays_when_mutated(tmp_path):
+    from fastproaudio.export.saved import load_network, save_network
+    torch.manual_seed(0)
+    good = save_network(TCN(n_blocks=1, ks=3, channel_width=2), tmp_path/'good', sr=48000)
+    files, rng, plays, n = [good/'network.json', good/'weights.pt'], random.Random(0), 0, 2000 if os.environ.get('FASTPROAUDIO_SLOW') else 100
+    for i in range(n):
+        f = files[i % 2]
+        data = f.read_bytes()
+        f.write_bytes(mutate(data, rng) if i % 4 < 2 or i % 2 == 0 else member_mutated(data, rng))
+        try:
+            net = load_network(good)
+            assert net(noise(20, seed=0, amp=.1)[None]).ndim == 3
+            plays += 1
+        except ValueError as e: assert 'expected' in str(e) and len(str(e)) < 2000, e
+        f.write_bytes(data)
+    assert plays < n*.9 and load_network(good)
+
+
+def member_mutated(data, rng):
+    "An archive with one member damaged and its checksum right."
+    with zipfile.ZipFile(io.BytesIO(data)) as z: members = {i.filename: z.read(i) for i in z.infolist()}
+    name = rng.choice([k for k, v in members.items() if v])
+    members[name] = mutate(members[name], rng)
+    return zipped(members)
+
+
 def fuzz_members(path, tmp_path, n, seed):
     "Damage a member and write valid checksums: what an enemy would do."
     rng = random.Random(seed)
