@@ -662,7 +662,7 @@ def _decide(t, fine, edge, trusted):
     repeats = abs(edge-lag)>24 and _supported(t.peaks[0], edge, 3).mean()>=.5    # many lags fit: the beginning decides
     return edge if edge>lag+2 and (repeats or not t.phase.sure) else lag
 
-# %% ../nbs/24_pairs.ipynb #122f74e5
+# %% ../nbs/24_pairs.ipynb #addd08e9
 def _blur(g, w_sr, n):
     "How far the lag of a place may be off by what is played there, samples: a third of a radian where the two are coherent."
     w = g/(1-np.minimum(g, .98))
@@ -691,7 +691,8 @@ def _jumps(t, blur):
     now = [b.lag]*len(t.at)
     for i,j,l in b.steps:
         goes = _supported(other[i:j], l, 12).mean()>=.5 or abs(l-b.lag)<t.W/12 and min(b is t.phase and p[0, 2] for p in t.peaks[0][i:j])>12
-        if keeps[i:j].mean()<.5 and goes and abs(l-b.lag)>max(4, blur): now[i:j] = [l]*(j-i)           # the other method does not hold on to the old one
+        near = abs(l-b.lag)<t.W/12 or j-i>=4                     # two places far off may be chance
+        if keeps[i:j].mean()<.5 and goes and near and abs(l-b.lag)>max(4, blur): now[i:j] = [l]*(j-i)           # the other method does not hold on to the old one
     for k in range(1, len(now)):
         if now[k]!=now[k-1]: out.append((int((t.at[k]+t.at[k-1])/2), now[k-1], now[k]))
     return out
