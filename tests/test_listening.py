@@ -193,7 +193,6 @@ def test_wandb(sounds, tmp_path, monkeypatch):
     listening = Listening(n=1, seconds=.1)
     learn.fit(1, cbs=listening)
     assert 'wandb' in listening.places and len(wandb.logged)==3, 'a run that is started is used'
-    assert WandBAudio().name=='wand_b_audio' or True
 
 
 def test_wandb_itself_offline(sounds, tmp_path, monkeypatch):
@@ -242,7 +241,7 @@ def test_full_disk_does_not_end_training(sounds, tmp_path, monkeypatch):
 def test_a_network_that_has_diverged_can_still_be_logged(sounds, tmp_path):
     cb = Listening(n=1, seconds=.1, to='folder')
     learn = make('tcn', sounds, tmp_path)
-    with torch.no_grad(): next(learn.model.parameters()).fill_(math_nan := float('nan'))
+    with torch.no_grad(): next(learn.model.parameters()).fill_(float('nan'))
     learn.fit(1, 0., cbs=cb)
     assert cb.history[0]['captions']['example_1']=='not finite'
     assert np.isfinite(sf.read(Path(cb.where)/'example_1_prediction_00001.wav')[0]).all()
