@@ -295,7 +295,6 @@ class CutCurve(ReadChunk):
 
 def fit_knobs(
     settings:list, # Dicts by name, rows of values, or single values
-    knobs:list=None, # What is known: `Knob`s; a range of None is taken from the settings
 ) -> Knobs: # With ranges, and defaults that occur
     "Knobs whose ranges are those of `settings`."
     rows = [o.to_dict() if hasattr(o, 'to_dict') else o for o in settings]

@@ -422,9 +422,9 @@ def learn(folder):
     "A small network that has learned four drives; the one in the middle it has never heard."
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match='the same notes'):
-        dls = load(folder, table(lambda i, d: 'test' if i and d == 12 else 'valid' if i or d == 12 else 'train'), chunk_len=2000, bs=4)
-    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=3, dilation_growth=2, channel_width=16), path=folder, checkpoint=None)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(40, 1e-2)
+        dls = load(folder, table(lambda i, d: 'test' if i and d == 12 else 'valid' if i or d == 12 else 'train'), chunk_len=1000, bs=4)
+    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=2, dilation_growth=2, channel_width=16), path=folder, checkpoint=None)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(30, 2e-2)
     return learn
 
 
@@ -473,8 +473,8 @@ def test_fastai_verbs_work_beside_knobs(learn, folder, tmp_path):
     preds, targs = learn.get_preds()
     assert preds.shape == targs.shape and esr(preds, targs) < .02
     dl = learn.dls.test_dl([(folder/'dry1.wav', {'drive': 12})])
-    assert [tuple(o.shape[1:]) for o in dl.one_batch()] == [(1, 2000+learn.model.receptive_field-1), (1,)]
-    assert learn.get_preds(dl=dl)[0].shape[1:] == (1, 2000)
+    assert [tuple(o.shape[1:]) for o in dl.one_batch()] == [(1, 1000+learn.model.receptive_field-1), (1,)]
+    assert learn.get_preds(dl=dl)[0].shape[1:] == (1, 1000)
     learn.dls.valid.show_batch(max_n=2, hear=False)
     learn.show_results(max_n=2, hear=False)
     titles = [ax.get_title(loc='left') for f in plt.get_fignums() for ax in plt.figure(f).axes]
@@ -527,8 +527,8 @@ def test_moving_knobs_train(tmp_path):
         write_audio(tmp_path/f'dry{i}.wav', x, SR, subtype='FLOAT'); write_audio(tmp_path/f'wet{i}.wav', distort(x, torch.tensor(d)).float(), SR, subtype='FLOAT')
     df = pd.DataFrame([dict(input=f'dry{i}.wav', target=f'wet{i}.wav', drive=f'd{i}.npy', split=('train', 'valid')[i]) for i in (0, 1)])
     dls = AudioDataLoaders.from_table(df, root=tmp_path, bs=4, chunk_len=1000)
-    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=3, dilation_growth=2, channel_width=16), path=tmp_path, checkpoint=None)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(60, 1e-2)
+    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=2, dilation_growth=2, channel_width=16), path=tmp_path, checkpoint=None)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(30, 2e-2)
     assert learn.validate()[1] < .03
     torch.testing.assert_close(learn.predict(tmp_path/'dry1.wav', drive=tmp_path/'d1.npy'), learn.predict(tmp_path/'dry1.wav', drive=np.load(tmp_path/'d1.npy')))
     with pytest.raises(ValueError, match='curves'): learn.esr_by_setting()
