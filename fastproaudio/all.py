@@ -44,6 +44,7 @@ from .autoregressive import *
 from .sequences import *
 from .analysis import *
 from .report import *
+from .train import *
 from .demo import bundled, judge
 
 # %% ../nbs/35_all.ipynb #d702fe76
