@@ -235,8 +235,10 @@ def effects_learner(
     if clip: ours.append(GradientClip(clip))
     if checkpoint: ours.append(Checkpoint(checkpoint))
     kwargs.setdefault('wd', 0.)
-    return AudioLearner(dls, model, loss_func=ifnone(loss_func, effects_loss()), metrics=ifnone(metrics, [WholeESR(), mae]), lr=lr,
+    learn = AudioLearner(dls, model, loss_func=ifnone(loss_func, effects_loss()), metrics=ifnone(metrics, [WholeESR(), mae]), lr=lr,
                         cbs=ours+L(cbs), **kwargs)
+    learn.alignment = getattr(dls, 'alignment', [])             # what was shifted goes where the learner goes
+    return learn
 
 def _check_channels(dls, model):
     "Raise `ValueError` unless the recordings have the knobs and the channels that the model takes and gives."
