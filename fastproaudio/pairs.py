@@ -603,7 +603,7 @@ def _order(dry, wet, hx, hy, lag, places, W):
     if named: out['names'] = 5.*named
     return {k:round(v, 2) for k,v in out.items()}
 
-# %% ../nbs/24_pairs.ipynb #3df3a598
+# %% ../nbs/24_pairs.ipynb #3daa8a25
 @dataclass
 class _Time:
     "What was measured of the time between the two."
@@ -640,7 +640,7 @@ def _measure(dry, wet, h, most=32, centre=0):
     t = _Time(W, places, at, a, b, (p, q), centre)
     if centre:                                                   # far away only what is certain counts
         for o in (a, b): o.sure = o.sure and (o.votes>=0).sum()>=3
-    if a.sure and (a.part<.8 or centre) and not b.sure: a.sure = _explained(*_spectra(dry, wet, places, t.lags, W)[:2])>.01       # chance
+    if a.sure and (a.part<.8 or centre) and not b.sure: a.sure = _explained(*_spectra(dry, wet, places, t.lags, W)[:2])>.05       # chance
     return t
 
 def _supported(peaks, lag, tol=4): return np.array([len(p)>0 and np.abs(p[:, 0]-lag).min()<=tol for p in peaks])
@@ -844,7 +844,7 @@ def _order_problem(r):
     p = [Problem(text, 'swapped')]
     return (p, []) if r.swapped>=.9 else ([], p)
 
-# %% ../nbs/24_pairs.ipynb #5693bfa9
+# %% ../nbs/24_pairs.ipynb #8be19ea5
 def _other_rate(dry, wet, hx, most):
     "A sample rate that makes the two fit, if the wet's header is wrong; None if none does."
     common = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
@@ -872,7 +872,8 @@ def _different(r, t):
         return [Problem(f"dry and wet are not the same performance: of {_count(len(t.places), 'place')} that were searched {n*len(t.places):.0f} agree on a "
                         f"latency, none within {t.W/r.sr:.1f} s; check that the files belong together", 'different')],[]
     peaks,tol = (t.peaks[0], 8) if t.phase.sure else (t.peaks[1], 60)
-    has = np.array([len(p)>0 and np.abs(p[:, 0]-l).min()<=tol for p,l in zip(peaks, t.lags)])
+    at = lambda peaks,lags,tol: np.array([len(p)>0 and np.abs(p[:, 0]-l).min()<=tol for p,l in zip(peaks, lags)])
+    has = at(peaks, t.lags if t.best.slope else [t.best.lag]*len(t.lags), tol) | (at(t.peaks[0], t.lags, 8) & at(t.peaks[1], t.lags, 12))
     s = [(a,b) for a,b in zip(*_runs(~has)) if b>=4]
     for i in range(4, len(has)-3):
         if has[:i].mean()>.9 and has[i:].mean()<.35: s = [(i, len(has)-i)]; break
