@@ -528,7 +528,7 @@ def test_moving_knobs_train(tmp_path):
     df = pd.DataFrame([dict(input=f'dry{i}.wav', target=f'wet{i}.wav', drive=f'd{i}.npy', split=('train', 'valid')[i]) for i in (0, 1)])
     dls = AudioDataLoaders.from_table(df, root=tmp_path, bs=4, chunk_len=1000)
     learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=2, dilation_growth=2, channel_width=16), path=tmp_path, checkpoint=None)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(30, 2e-2)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(60, 2e-2)
     assert learn.validate()[1] < .03
     torch.testing.assert_close(learn.predict(tmp_path/'dry1.wav', drive=tmp_path/'d1.npy'), learn.predict(tmp_path/'dry1.wav', drive=np.load(tmp_path/'d1.npy')))
     with pytest.raises(ValueError, match='curves'): learn.esr_by_setting()
