@@ -74,7 +74,7 @@ def save_network(
     model,sr = frozen_copy(model_of(obj), plain=False),rate_for(obj, sr, 'a saved network')
     words = dict(format=FORMAT, version=1, sr=sr, network=_words_of(model_of(obj)), record={**training_record(obj), **record})
     knobs = getattr(getattr(obj, 'dls', None), 'knobs', None)
-    if knobs: words['record'].setdefault('knobs', knobs.describe())
+    if knobs: words['record']['knobs'] = knobs.describe()
     with whole_folder(path) as tmp:
         torch.save({k:v.contiguous() for k,v in model.state_dict().items()}, tmp/'weights.pt')
         (tmp/'network.json').write_text(_json(words), encoding='utf-8')
