@@ -19,6 +19,7 @@ from .models.tcn import *
 from .models.unet import *
 from .models.wavenet import *
 from .models.lstm import *
+from .models.sidechain import *
 from .models.seq2seq import *
 from .losses import *
 from .generate import *

@@ -11,6 +11,7 @@ from fastproaudio.models.blocks import AudioModel, run_long
 from fastproaudio.models.fir import FIR, Parallel
 from fastproaudio.models.nam import NAMLSTM, NAMWaveNet
 from fastproaudio.models.lstm import LSTMEffect
+from fastproaudio.models.sidechain import SideChain
 from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
 from fastproaudio.models.wavenet import Block, WaveNet
@@ -52,6 +53,10 @@ MODELS = {
     'unet_knobs': lambda: UNet1d(n_knobs=3, channels=(4, 6), strides=(4,), ks=3),
     'unet_causal': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5, causal=True),
     'unet_causal_stereo_knobs': lambda: UNet1d(n_in=2, n_out=2, n_knobs=1, channels=(4, 6, 8), strides=(4, 2), ks=3, causal=True),
+    'sidechain': lambda: SideChain(hop=6, frames=8, width=5, channels=4, ks=3, n_layers=3, film=3),
+    'sidechain_stereo_knobs': lambda: SideChain(2, 2, n_knobs=2, hop=8, frames=2, width=4, channels=4, ks=2, n_layers=2, film=3),
+    'sidechain_lstm': lambda: SideChain(hop=4, frames=60, driver='lstm', width=5, channels=4, ks=3, n_layers=2, film=3),
+    'sidechain_lstm_knobs': lambda: SideChain(1, 2, n_knobs=1, hop=5, frames=60, driver='lstm', width=5, channels=4, n_layers=2, film=3),
     'lstm': lambda: LSTMEffect(hidden=6, warm_up=200),
     'lstm_stereo_knobs_layers': lambda: LSTMEffect(2, 2, n_knobs=2, hidden=5, n_layers=2, warm_up=200),
 }

@@ -19,7 +19,7 @@ from .hub import training_record
 from ..models.blocks import Rebuildable, rebuild
 
 # %% ../../nbs/18g_saved.ipynb #0133b1dc
-_PARTS = ('fir', 'wavenet', 'tcn', 'unet', 'lstm', 'nam', 'seq2seq')
+_PARTS = ('fir', 'wavenet', 'tcn', 'unet', 'lstm', 'nam', 'seq2seq', 'sidechain')
 FORMAT,MOST = 'fastproaudio network',2**30
 
 def known_networks() -> dict: # Name to class
