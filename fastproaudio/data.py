@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['audio_extensions', 'get_audio_files', 'AudioFile', 'cut_tails', 'TailSplitter', 'OpenAudio', 'ReadChunk',
            'AudioBlock', 'grid_starts', 'random_starts', 'ChunkDL', 'ChunkTable', 'get_pairs', 'split_pairs',
-           'AudioDataLoaders']
+           'StreamDL', 'AudioDataLoaders']
 
 # %% ../nbs/21_data.ipynb #df2340c5
 import difflib,inspect,random,re,warnings,weakref
@@ -714,6 +714,41 @@ def _check_channels(pair):
         raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in its input {x.path}, got {y.n_ch}; "
                          f"mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that")
 
+# %% ../nbs/21_data.ipynb #5c1de020
+@delegates(ChunkDL.__init__, but=['right'])
+class StreamDL(ChunkDL):
+    "A loader in which each row of a batch continues the same row of the batch before."
+    def __init__(self, dataset, bs=16, right=1, **kwargs): super().__init__(dataset, bs=bs, right=right, **kwargs)
+
+    def _plan(self):
+        "Lay out the windows of an epoch: file after file, in a new order and from new offsets if shuffled."
+        c,(a,b) = self.chunk_len,self._spans.T
+        order,firsts,counts = np.arange(len(a)),a,(b-a)//c
+        if self.jitter:
+            order = np.array(self.rng.sample(range(len(a)), len(a)), np.int64)
+            counts = np.maximum(1, counts-1)
+            firsts = a + [_offset(r, self.rng) for r in (b-a-counts*c).tolist()]
+        counts = counts[order]
+        signs = np.repeat(_signs(self.rng, len(a)), counts) if self.jitter and self.flip_polarity else None
+        self._lay(ChunkTable(order, firsts[order], counts, (b-c)[order], c, max(1, (self.read_len or 0)//c), signs))
+
+    def get_idxs(self):
+        "Windows in the order in which batches take them: the first of every stream, the second of every stream, ..."
+        if self.jitter: self._plan()
+        k,more = divmod(self.n, self.bs)
+        j = np.arange(self.bs)
+        return ((j*k+np.minimum(j, more)) + np.arange(k+1)[:,None]).reshape(-1)[:self.n]
+
+    def continues(self,
+        rows:list, # Windows of a batch
+        before:list, # Windows of the batch before
+    ) -> np.ndarray: # bool, one for each of `rows`
+        "Whether a row goes on where the same row of the batch before ended."
+        out,m = np.zeros(len(rows), bool),min(len(rows), len(before))
+        a,b = self.table[list(rows[:m])],self.table[list(before[:m])]
+        out[:m] = (a[:,0]==b[:,0]) & (a[:,1]==b[:,1]+self.chunk_len) & (a[:,4]==b[:,4])
+        return out
+
 # %% ../nbs/21_data.ipynb #5a427914
 class AudioDataLoaders(DataLoaders):
     "`DataLoaders` of chunks of sound, with factories for the usual layouts."
@@ -729,6 +764,7 @@ class AudioDataLoaders(DataLoaders):
         n_ch:int=None, # Channels, or a tuple for input and target; None: any, all files alike
         resample:bool=False, # Convert files of another rate, in memory
         align:bool=False, # Measure the latency of each pair and read its target that much later; kept in `dls.alignment`
+        carry:bool=False, # Rows of a batch continue those of the batch before, for a recurrent network that keeps its state
         path:str|Path='.', # Where learners put their files
         val_bs:int=None, # Chunks in a validation batch
         device=None, # Device of the batches
@@ -747,14 +783,15 @@ class AudioDataLoaders(DataLoaders):
         split = IndexSplitter(range(len(train), len(train)+len(valid)))
         db = DataBlock(blocks, getters=[ItemGetter(0), ItemGetter(1)], splitter=split)
         kwargs = {'drop_last':False, **kwargs}
-        dls = cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **kwargs)
+        dls = cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, carry=carry, **kwargs)
         dls.alignment = found
         return dls
 
     @classmethod
-    def from_dblock(cls, dblock, source, path='.', bs=16, val_bs=None, shuffle=True, device=None, **kwargs):
+    def from_dblock(cls, dblock, source, path='.', bs=16, val_bs=None, shuffle=True, device=None, carry=False, **kwargs):
         "Loaders from a `DataBlock` with `AudioBlock`s."
         kwargs = dict(path=path, bs=bs, val_bs=val_bs, shuffle=shuffle, device=device, **kwargs)
+        if carry: kwargs = dict(right=0) | kwargs | dict(dl_type=StreamDL)
         dls = dblock.dataloaders(source, **kwargs)
         return cls(*dls.loaders, path=path, device=device)
 

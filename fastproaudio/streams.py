@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['Condition', 'KnobTensor', 'SeriesTensor', 'LaterTensor', 'later', 'KnobsOf', 'SeriesFile', 'OpenSeries', 'NextSample',
-           'StreamDL', 'at_rate', 'split_files']
+           'at_rate', 'split_files', 'StreamDL']
 
 # %% ../nbs/21a_streams.ipynb #7d9ae63e
 from fastai.basics import *
 from fastai.data.all import *
 from .core import *
 from .data import *
-from .data import _offset, _part_of, _signs
+from .data import _part_of
 
 # %% ../nbs/21a_streams.ipynb #4b88670c
 class Condition(TensorBase):
@@ -103,39 +103,7 @@ class NextSample(ItemTransform):
         return b[0][..., :n],*given,b[0][..., 1:n+1]
 
 # %% ../nbs/21a_streams.ipynb #3b06bd88
-@delegates(ChunkDL.__init__, but=['right'])
-class StreamDL(ChunkDL):
-    "A loader in which each row of a batch continues the same row of the batch before."
-    def __init__(self, dataset, bs=16, right=1, **kwargs): super().__init__(dataset, bs=bs, right=right, **kwargs)
-
-    def _plan(self):
-        "Lay out the windows of an epoch: file after file, in a new order and from new offsets if shuffled."
-        c,(a,b) = self.chunk_len,self._spans.T
-        order,firsts,counts = np.arange(len(a)),a,(b-a)//c
-        if self.jitter:
-            order = np.array(self.rng.sample(range(len(a)), len(a)), np.int64)
-            counts = np.maximum(1, counts-1)
-            firsts = a + [_offset(r, self.rng) for r in (b-a-counts*c).tolist()]
-        counts = counts[order]
-        signs = np.repeat(_signs(self.rng, len(a)), counts) if self.jitter and self.flip_polarity else None
-        self._lay(ChunkTable(order, firsts[order], counts, (b-c)[order], c, max(1, (self.read_len or 0)//c), signs))
-
-    def get_idxs(self):
-        "Windows in the order in which batches take them: the first of every stream, the second of every stream, ..."
-        if self.jitter: self._plan()
-        k,more = divmod(self.n, self.bs)
-        j = np.arange(self.bs)
-        return ((j*k+np.minimum(j, more)) + np.arange(k+1)[:,None]).reshape(-1)[:self.n]
-
-    def continues(self,
-        rows:list, # Windows of a batch
-        before:list, # Windows of the batch before
-    ) -> np.ndarray: # bool, one for each of `rows`
-        "Whether a row goes on where the same row of the batch before ended."
-        out,m = np.zeros(len(rows), bool),min(len(rows), len(before))
-        a,b = self.table[list(rows[:m])],self.table[list(before[:m])]
-        out[:m] = (a[:,0]==b[:,0]) & (a[:,1]==b[:,1]+self.chunk_len) & (a[:,4]==b[:,4])
-        return out
+_all_ = ['StreamDL']                                            # known by this module's name too
 
 # %% ../nbs/21a_streams.ipynb #65846a68
 def at_rate(
