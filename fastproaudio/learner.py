@@ -232,6 +232,7 @@ def effects_learner(
         ahead = getattr(model, 'lookahead', 0)
         dls.set_context(model.receptive_field-1-ahead, ahead)
     ours = [CropTargets(), Baselines()]
+    if getattr(model, 'recurrent', False) and hasattr(dls.train, 'continues'): ours.append(_carry(dls, model))
     if clip: ours.append(GradientClip(clip))
     if checkpoint: ours.append(Checkpoint(checkpoint))
     kwargs.setdefault('wd', 0.)
@@ -239,6 +240,13 @@ def effects_learner(
                         cbs=ours+L(cbs), **kwargs)
     learn.alignment = getattr(dls, 'alignment', [])             # what was shifted goes where the learner goes
     return learn
+
+def _carry(dls, model):
+    "What keeps the state from batch to batch; `ValueError` if chunks do not end where the model's frames may."
+    n,stride = dls.train.chunk_len,getattr(model, 'stride', 1)
+    if n%stride: raise ValueError(f"expected chunks of a multiple of {stride} samples, the model's stride, to carry its state, got "
+                                  f"chunk_len={n}; take {max(1, n//stride)*stride}")
+    return CarryEffect()
 
 def _check_channels(dls, model):
     "Raise `ValueError` unless the recordings have the knobs and the channels that the model takes and gives."
