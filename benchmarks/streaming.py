@@ -82,6 +82,32 @@ def nam_by(layer, m):
     return block
 
 
+def wavenet_by(layer, m):
+    "A WaveNet without knobs, made of such layers."
+    inp, (first, act, last) = layer(m.inp), m.head
+    layers = [(layer(l.conv), None if l.res is None else layer(l.res)) for l in m.layers]
+    first, last = layer(first), layer(last)
+    def block(x):
+        y, total = inp(x[0].t()), 0.
+        for conv, res in layers:
+            found = torch.tanh(conv(y))
+            total = total+found
+            if res is not None: y = y+res(found)
+        return last(F.prelu(first(m.scale*total), act.weight)).t()[None]
+    return block
+
+
+def streamed(m, knobs):
+    "Our stream, block after block."
+    k = None if knobs is None else torch.tensor(knobs)[None]
+    state = m.init_state(1, k)
+    def block(x):
+        nonlocal state
+        y, state = m.stream(x, state, k)
+        return y
+    return block
+
+
 def recompute(m):
     "The receptive field again for every block."
     past = torch.zeros(1, m.n_in, m.receptive_field-1)
@@ -96,10 +122,11 @@ def recompute(m):
 
 def ways(name, m, knobs):
     "What is compared, by name."
-    yield 'torch stream', Live(m, knobs, engine='eager')
+    yield 'torch stream', streamed(m, knobs)
+    yield 'Live, in torch', Live(m, knobs, engine='eager')
     try: yield 'compiled', Live(m, knobs, engine='numba')
     except ImportError as e: print(f'    ({e})')
-    by = tcn_by if name.startswith('tcn') else nam_by if name.startswith('nam') else None
+    by = tcn_by if name.startswith('tcn') else nam_by if name.startswith('nam') else wavenet_by if name=='wavenet' else None
     if by: yield 'gather from ring', by(Ring, m)
     if by: yield 'cache + cat', by(Cached, m)
     if by and not knobs: yield 'recompute', recompute(m)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .blocks import AudioModel, Conv, PReLU, new_line, push, slack, to_inner, to_outer
+from .blocks import AudioModel, Conv, PReLU, make_room, new_line, plays_flat, push, slack, to_inner, to_outer
 
 # %% ../../nbs/14a_nam_models.ipynb #e6c754ea
 def _array(n_in, channels, dilations, head, bias, ks=3, act='Tanh', head_ks=1, gated=False):
@@ -168,6 +168,25 @@ class NAMArray(nn.Module):
         assert total is not None
         return x, self.head(total)
 
+    @torch.jit.unused
+    def on_lines(self,
+        lines:list, # One for each layer and one for the head; changed in place
+        pos:int, # Where the context of each line begins
+        x:Tensor, # The next samples `(batch*n, n_in)`
+        dry:Tensor, # The input `(batch*n, 1)`
+        total:Optional[Tensor], # What the head of the array before gave; changed in place
+    ) -> Tuple[Tensor, Tensor]: # For the next array, and the head's output
+        "The next samples of a stream, flat."
+        x = self.rechannel.flat(x)
+        mixes = torch.addcmul(torch.cat([l.conv.bias for l in self.layers]), dry, torch.cat([l.mix.weight for l in self.layers]).view(-1))
+        for line,layer,mix in zip(lines, self.layers, mixes.chunk(len(self.layers), 1)):
+            z = layer.conv.on_line(line, pos, x, mix)
+            act,out = layer.act.forward,layer.out
+            found = act(z[:, :layer.channels])*torch.sigmoid(z[:, layer.channels:]) if layer.gated else act(z)
+            if out is not None: x = out.add_flat(x, found)
+            total = found if total is None else total.add_(found)
+        return x, self.head.on_line(lines[-1], pos, total) if self.head.context>0 else self.head.flat(total)
+
     def nam_tensors(self): # In the order of a file
         "The weights as a file has them."
         head = [self.head.weight] if self.head.bias is None else [self.head.weight, self.head.bias]
@@ -224,6 +243,8 @@ class NAMWaveNet(AudioModel):
     ): # `(bs, 1, n)`, and the state for the next call
         "One block of an endless sound, at the cost of its own samples."
         self.check_input(x, knobs)
+        if not torch.jit.is_scripting():
+            if plays_flat(x, state): return self._flat(x, state), state
         out:List[Tensor] = []
         for part in x.split(slack(), 2):
             y = dry = to_inner(part)
@@ -241,6 +262,17 @@ class NAMWaveNet(AudioModel):
             assert total is not None
             out.append(to_outer(total)*self.head_scale)
         return torch.cat(out, -1), state
+
+    @torch.jit.unused
+    def _flat(self, x:Tensor, state:List[Tensor]) -> Tensor:
+        "A block by few operations, see `plays_flat`."
+        bs,_,n = x.shape
+        pos,y,total,i = make_room(state, n),x.reshape(bs*n, 1),None,1
+        dry = y
+        for stack in self.arrays:
+            y,total = stack.on_lines(state[i:i+len(stack.layers)+1], pos, y, dry, total)
+            i += len(stack.layers)+1
+        return total.view(bs, 1, n)*self.head_scale
 
     def nam_tensors(self): # In the order of a file
         "The weights as a file has them."

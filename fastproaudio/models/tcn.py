@@ -11,7 +11,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
-from .blocks import AudioModel, Conv, ConvBlock, KnobNet, ends_before, new_line, push, slack, to_inner, to_outer, with_past
+from .blocks import AudioModel, Conv, ConvBlock, KnobNet, ends_before, make_room, new_line, plays_flat, push, slack, to_inner, to_outer, with_past
 
 # %% ../../nbs/12_tcn.ipynb #5f0e6409
 class TCN(AudioModel):
@@ -81,6 +81,8 @@ class TCN(AudioModel):
         cond:Optional[Tensor] = None
         if self.lookahead>0: knobs = with_past(knobs, state, len(self.blocks)+1, self.lookahead, x.shape[2], x.shape[2])
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
+        if not torch.jit.is_scripting():
+            if plays_flat(x, state): return self._flat(x, state, cond), state
         out:List[Tensor] = []
         n = x.shape[2]
         for part in x.split(slack(), 2):
@@ -93,6 +95,19 @@ class TCN(AudioModel):
                 y = block(push(state, i, y), now)
             out.append(to_outer(self.out(y)))
         return torch.cat(out, -1), state
+
+    @torch.jit.unused
+    def _flat(self, x:Tensor, state:List[Tensor], cond:Optional[Tensor]) -> Tensor:
+        "A block by few operations, see `plays_flat`."
+        bs,_,n = x.shape
+        pos,y = make_room(state, n),x.transpose(1, 2).reshape(bs*n, -1).to(state[1].dtype)
+        if cond is not None: cond = cond.unsqueeze(1) if cond.ndim==2 else cond.transpose(1, 2)
+        now,end = cond,0 if cond is None else cond.shape[1]
+        for i,block in enumerate(self.blocks):
+            end -= block.lookahead
+            if cond is not None and cond.shape[1]>1: now = cond[:, end-n:end]
+            y = block.on_line(state[i+1], pos, y, now)
+        return self.out.flat(y).view(bs, n, -1).transpose(1, 2).contiguous()
 
 # %% ../../nbs/12_tcn.ipynb #bb90a2db
 def TCNModel(

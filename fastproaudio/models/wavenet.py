@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from ..dsp import mu_law_decode, mu_law_encode
-from .blocks import (AudioModel, Conv, FiLM, Gate, KnobNet, PReLU, ends_before, new_line, push, slack, to_inner,
+from .blocks import (AudioModel, Conv, FiLM, Gate, KnobNet, PReLU, ends_before, make_room, new_line, plays_flat, push, slack, to_inner,
                                         to_outer)
 
 # %% ../../nbs/11_wavenet.ipynb #d18b3b6d
@@ -50,6 +50,19 @@ class WaveNetLayer(nn.Module):
         x = x[..., self.context:]
         if self.res is not None: x = x + self.res(found)
         return x, found
+
+    @torch.jit.unused
+    def on_line(self,
+        line:Tensor, # What it has heard; changed in place
+        pos:int, # Where the line's context begins
+        x:Tensor, # The next samples `(batch*n, n_ch)`; changed in place
+        cond:Optional[Tensor]=None, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
+    ) -> Tuple[Tensor, Tensor]: # For the next layer and for the output, both `(batch*n, n_ch)`
+        "The next samples of a stream, flat."
+        y = self.conv.on_line(line, pos, x)
+        if self.film is not None and cond is not None: y = self.film.flat(y, cond)
+        found,res = self.act.forward(y),self.res
+        return x if res is None else res.add_flat(x, found), found
 
 # %% ../../nbs/11_wavenet.ipynb #6225822a
 class WaveNet(AudioModel):
@@ -123,6 +136,8 @@ class WaveNet(AudioModel):
         self.check_input(x, knobs)
         cond:Optional[Tensor] = None
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
+        if not torch.jit.is_scripting():
+            if plays_flat(x, state): return self._flat(x, state, cond), state
         out:List[Tensor] = []
         n = x.shape[2]
         for part in x.split(slack(), 2):
@@ -137,6 +152,19 @@ class WaveNet(AudioModel):
                 found.append(a)
             out.append(self.answer(found))
         return torch.cat(out, -1), state
+
+    @torch.jit.unused
+    def _flat(self, x:Tensor, state:List[Tensor], cond:Optional[Tensor]) -> Tensor:
+        "A block by few operations, see `plays_flat`."
+        bs,_,n = x.shape
+        pos,y = make_room(state, n),self.inp.flat(x.transpose(1, 2).reshape(bs*n, -1))
+        if cond is not None: cond = cond.unsqueeze(1) if cond.ndim==2 else cond.transpose(1, 2)
+        total = torch.zeros_like(y)
+        for i,layer in enumerate(self.layers):
+            y,found = layer.on_line(state[i+1], pos, y, cond)
+            total += found
+        first,act,last = self.head
+        return last.flat(act(first.flat(self.scale*total))).view(bs, n, -1).transpose(1, 2).contiguous()
 
 # %% ../../nbs/11_wavenet.ipynb #a3b0bca9
 class SampleLayer(nn.Module):
