@@ -1,6 +1,8 @@
 """Learning an effect: this library beside Neural Amp Modeler's trainer, on the same recordings, at equal CPU seconds.
 
-    python benchmarks/effects.py DATA [--seconds 30 90] [--tasks a_dist b_comp c_reverb]
+    python benchmarks/effects.py DATA [--seconds 30 90] [--tasks a_dist b_comp c_reverb] [--auto]
+
+With --auto only what `fastproaudio train` does is run: `train_effect`, which is told nothing about the effect and chooses the network.
 
 DATA holds one folder a task with {train,test}_{input,target}.flac. Everything runs on one thread, and time is the process's own CPU time,
 fitting, validation and reading included. NAM's net is its standard WaveNet with its recipe: mean squared error and 2e-4
@@ -41,6 +43,14 @@ def ours(src, task, seconds):
         return learn.predict(src/'test_input.flac').as_subclass(torch.Tensor), spent, model
 
 
+def chosen(src, seconds):
+    "What `train_effect` makes of the training pair, told nothing: predicted test recording, CPU seconds spent, model."
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as tmp:
+        got = train_effect(src, out=Path(tmp)/'effect', minutes=seconds/60, quiet=True, clock=time.process_time)
+        return got.learn.predict(src/'test_input.flac').as_subclass(torch.Tensor), time.process_time()-start, got.learn.model
+
+
 def peer(src, seconds, seed=0, ny=8192, bs=16):
     "The same by NAM: predicted test recording and CPU seconds spent."
     from nam.models.losses import multi_resolution_stft_loss
@@ -71,6 +81,7 @@ def main():
     p.add_argument('data', type=Path)
     p.add_argument('--seconds', type=float, nargs='+', default=[30, 90], help='CPU seconds for each; several: one row for each')
     p.add_argument('--tasks', nargs='+', default=['a_dist', 'b_comp', 'c_reverb'])
+    p.add_argument('--auto', action='store_true', help='let the library choose the network')
     a = p.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
@@ -87,6 +98,10 @@ def main():
         row = lambda name, m, s, pred: print(f'| {task} | {name} | {sum(p.numel() for p in m.parameters())} | {m.receptive_field} | {s:.0f} |',
                                              ' | '.join(f'{v:.2g}' if v < 1e-4 else f'{v:.5f}' for v in figures(pred, y)), '|', flush=True)
         for seconds in a.seconds:
+            if a.auto:
+                pred, spent, m = chosen(src, seconds)
+                row(f'train_effect: {type(m).__name__}', m, spent, pred)
+                continue
             pred, spent, m = ours(src, task, seconds)
             row(f'fastproaudio {type(m).__name__}', m, spent, pred)
             try: m, pred, spent = peer(src, seconds)
