@@ -27,6 +27,7 @@ from .losses import ESRLoss, mae
 from .models.fir import FIR, Parallel
 from .models.lstm import LSTMEffect, SampleLSTM
 from .models.nam import NAMWaveNet
+from .models.sidechain import SideChain
 from .models.tcn import TCN
 from .models.unet import UNet1d
 from .models.wavenet import SampleWaveNet, WaveNet
@@ -48,6 +49,7 @@ TAPS = 32768 # Most taps of a fitted filter: three quarters of a second at 44.1 
 NETS = {c.name:c for c in (
     Choice('wavenet', lambda i,o,k: WaveNet(i, o, k, n_layers=5, ks=5, dilation_growth=4), why='short memory, strong nonlinearity'),
     Choice('tcn', lambda i,o,k: TCN(i, o, k, channel_width=16), 16384, 2, 'a third of a second of memory'),
+    Choice('sidechain', lambda i,o,k: SideChain(i, o, k), 16384, 2, 'follows a second of level: compressors'),
     Choice('lstm', lambda i,o,k: LSTMEffect(i, o, k, hidden=32), why='a memory without end, and slow to train'),
     Choice('unet', lambda i,o,k: UNet1d(i, o, k), 16384, 2, 'looks ahead: for what need not run live'),
     Choice('fir', lambda i,o,k: FIR(TAPS, i, o), 16384, 2, 'linear: least squares finds it'),
@@ -70,7 +72,7 @@ def effect_choices(
     "The networks that are worth a try on a pair."
     taps = min(r.curve, key=r.curve.get, default=TAPS)                       # the length that does best on what it was not fitted to
     if r.linear_esr<LINEAR and not n_knobs: return [replace(NETS['fir'], build=lambda i,o,k: FIR(taps, i, o))]
-    two = [NETS['tcn'], NETS['wavenet']] if r.level_memory else [NETS['wavenet'], NETS['tcn']]
+    two = [NETS['sidechain'], NETS['tcn']] if r.level_memory else [NETS['wavenet'], NETS['tcn']]
     if r.filter_len<=TAIL or r.linear_esr>MOSTLY or r.level_memory or n_knobs: return two
     with_tail = [replace(c, name=f'fir+{c.name}', build=lambda i,o,k,c=c: Parallel(FIR(taps, i, o), c.build(i, o, k)), chunk_len=16384, bs=2,
                          why='a filter carries the tail') for c in two]
@@ -123,7 +125,8 @@ def _lengths(inputs, targets=None, valid=None):
 
 def _fitting(choice, ns, valid_pct):
     "Scored samples of a chunk, so that one fits with its context into what is held out of short recordings."
-    room = (ns[0]*valid_pct if len(ns)==1 else min(ns))-choice.build(1, 1, 0).receptive_field
+    past = choice.build(1, 1, 0).receptive_field
+    room = min(ns[0]*valid_pct, ns[0]*(1-valid_pct)-past) if len(ns)==1 else min(ns)-past     # the end of one may look back into its head
     return min(choice.chunk_len, 2**int(max(10, np.log2(max(room, 1)))))
 
 def is_signaltrain(
