@@ -199,7 +199,7 @@ def _parser():
     p.add_argument('dry', help='recording that went into the effect, a folder, or a table'); p.add_argument('wet', nargs='?', help='recording that came out of it')
     p.add_argument('-o', '--out', required=True, help='folder to make'); over(p)
     p.add_argument('--minutes', type=float, help='time to learn (default: 5 for an effect, 10 with --generate)')
-    p.add_argument('--net', default='auto', help='network (default: the best in a short trial of those that could suit): wavenet, tcn, lstm, unet, fir, '
+    p.add_argument('--net', default='auto', help='network (default: the best in a short trial of those that could suit): wavenet, tcn, sidechain, lstm, unet, fir, '
                                                  'or nam, nam-lite, nam-feather, nam-nano for Neural Amp Modeler')
     p.add_argument('--test', nargs=2, metavar=('DRY', 'WET'), help='another pair, for the report')
     p.add_argument('--align', action='store_true', help='measure the delay between the recordings and make up for it')
