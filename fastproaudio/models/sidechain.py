@@ -24,7 +24,7 @@ def frame_levels(
     "Root mean square and peak of each frame, in steps of 20 dB, from -80 dB on."
     p = x.float() if x.dtype==torch.bfloat16 or x.dtype==torch.float16 else x
     p = p.reshape(x.shape[0], x.shape[1], -1, hop).pow(2)
-    return (torch.cat([p.mean(3), p.amax(3)], 1)+1e-8).clamp(max=1e4).log10()*.5 + 1.5
+    return torch.cat([p.mean(3), p.amax(3)], 1).clamp(1e-8, 1e4).log10()*.5 + 1.5
 
 # %% ../../nbs/14c_sidechain.ipynb #5c1de008
 def draw_out(
