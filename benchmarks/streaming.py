@@ -2,8 +2,9 @@
 
     python benchmarks/streaming.py [--models tcn32 nam] [--blocks 1 16 64 256 1024] [--seconds .5] [--sr 48000]
 
-The peers are written here as one would write them: *recompute* runs the receptive field again for every block (Neural Amp Modeler's own network in torch has no
-other way), *cache + cat* keeps each layer's past and joins it to the block, *gather from ring* keeps it in a ring, gathers all
+`torch stream` is `model.stream(x, state)`; `Live, in torch` the same behind `Live`. The peers are written here as one would write them:
+*recompute* runs the receptive field again for every block (Neural Amp Modeler's own network in torch has no other way),
+*cache + cat* keeps each layer's past and joins it to the block, *gather from ring* keeps it in a ring, gathers all
 taps and multiplies once. All play the sound of our `stream`; the first blocks are compared. `FASTPROAUDIO_NAM_RENDER=/path/to/render` adds the plugin's C++ player,
 which plays whole files. All ways take turns, many short runs each, and the best counts: read ratios, not absolutes.
 """

@@ -499,9 +499,10 @@ class ConvBlock(nn.Module):
         cond:Optional[Tensor]=None, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
     ) -> Tensor: # `(batch*n, n_out)`
         "The next samples of a stream, flat."
-        y = self.conv.on_line(line, pos, x)
-        if self.film is not None and cond is not None: y = self.film.flat(y, cond)
+        parts = self._modules                                    # `self.conv` takes a third of a microsecond, of some 25 in all
+        y = parts['conv'].on_line(line, pos, x)
+        if cond is not None: y = parts['film'].flat(y, cond)
         if self.lookahead>0:
             start = pos+self.context-self.lookahead
             x = line[:, :, 0, start:start+x.shape[0]//line.shape[0]].transpose(1, 2).reshape(x.shape)
-        return self.res.add_flat(F.prelu(y, self.act.weight), x)
+        return parts['res'].add_flat(F.prelu(y, parts['act'].weight), x)

@@ -180,8 +180,8 @@ class NAMArray(nn.Module):
         x = self.rechannel.flat(x)
         mixes = torch.addcmul(torch.cat([l.conv.bias for l in self.layers]), dry, torch.cat([l.mix.weight for l in self.layers]).view(-1))
         for line,layer,mix in zip(lines, self.layers, mixes.chunk(len(self.layers), 1)):
-            z = layer.conv.on_line(line, pos, x, mix)
-            act,out = layer.act.forward,layer.out
+            parts = layer._modules                               # quicker to reach than as attributes
+            z,act,out = parts['conv'].on_line(line, pos, x, mix),parts['act'].forward,parts.get('out')
             found = act(z[:, :layer.channels])*torch.sigmoid(z[:, layer.channels:]) if layer.gated else act(z)
             if out is not None: x = out.add_flat(x, found)
             total = found if total is None else total.add_(found)

@@ -59,9 +59,10 @@ class WaveNetLayer(nn.Module):
         cond:Optional[Tensor]=None, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
     ) -> Tuple[Tensor, Tensor]: # For the next layer and for the output, both `(batch*n, n_ch)`
         "The next samples of a stream, flat."
-        y = self.conv.on_line(line, pos, x)
-        if self.film is not None and cond is not None: y = self.film.flat(y, cond)
-        found,res = self.act.forward(y),self.res
+        parts = self._modules                                    # quicker to reach than as attributes
+        y = parts['conv'].on_line(line, pos, x)
+        if cond is not None: y = parts['film'].flat(y, cond)
+        found,res = parts['act'].forward(y),parts.get('res')
         return x if res is None else res.add_flat(x, found), found
 
 # %% ../../nbs/11_wavenet.ipynb #6225822a
