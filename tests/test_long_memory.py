@@ -94,7 +94,7 @@ def test_streams_with_knobs(tmp_path):
     set_seed(0)
     rows = ['input,target,drive']
     for i, k in enumerate((0., 5., 10., 5.)):
-        x = noise(2500, seed=i, amp=.3)
+        x = noise(2500, seed=i, amp=.1)
         write_audio(tmp_path/f'x{i}.wav', x, SR), write_audio(tmp_path/f'y{i}.wav', (x*(1+k)).tanh(), SR)
         rows.append(f'x{i}.wav,y{i}.wav,{k}')
     (tmp_path/'t.csv').write_text('\n'.join(rows))

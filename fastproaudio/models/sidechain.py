@@ -122,7 +122,7 @@ class SideChain(AudioModel):
         self.hop,self.past,self.film,self.range_db = hop,past,film,range_db
         self.fast,self.slow = fast,slow
         self.lstm = LSTMStack(n_feat, width) if driver=='lstm' else None
-        if self.lstm is not None: spread_memory(self.lstm, frames)
+        if self.lstm is not None: spread_memory(self.lstm, frames//10)       # so that what it heard `frames` ago has faded, to exp(-10)
         self.n_slow = 2 if slow is None else n_slow
         self.curves = nn.Linear(width, n_out+film)
         self.cond = KnobNet(n_knobs, film) if n_knobs>0 else None
