@@ -232,7 +232,8 @@ def train_effect(
         learn,name,tried = _learner(_net(net), make_dls, n_knobs, xy, checkpoint=None),net,notes.get('tried', {})
         if not notes: _write_notes(out, dict(name=name, tried=tried, minutes=left()))
     if name!='fir': _fit(learn, _read_notes(out, True)['minutes'], f'learning {name}', quiet, clock=clock, more=[Checkpoint(resume=resume)])
-    else: learn.validate()
+    else:
+        with learn.no_bar(),learn.no_logging(): learn.validate()
     report = _leave(learn, out, name, ifnone(test, _named_test(inputs, targets)), xy, tried, clock()-start, say)
     shutil.rmtree(out/learn.model_dir, ignore_errors=True)
     (out/NOTES).unlink(missing_ok=True)
