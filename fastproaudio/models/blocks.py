@@ -168,7 +168,7 @@ def plays_flat(
     state:List[Tensor], # Its lines, a position for each in front
 ) -> bool: # May `on_line` be used?
     "Is this a block that fits the lines, only to be heard, on a CPU, and are the lines as `new_line` makes them?"
-    if x.shape[2]>slack() or not only_heard(x) or x.device.type!='cpu' or torch.is_autocast_enabled('cpu'): return False
+    if not only_heard(x) or x.device.type!='cpu' or torch.is_autocast_enabled('cpu') or x.shape[2]>slack(): return False # a graph must not depend on a size
     lines = state[0].shape[0]-1
     if lines<1: return False                                     # an export keeps its lines in its own way
     last = state[lines]
