@@ -2674,6 +2674,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastproaudio.train._net': ('train.html#_net', 'fastproaudio/train.py'),
                                     'fastproaudio.train._read_notes': ('train.html#_read_notes', 'fastproaudio/train.py'),
                                     'fastproaudio.train._score': ('train.html#_score', 'fastproaudio/train.py'),
+                                    'fastproaudio.train._tested': ('train.html#_tested', 'fastproaudio/train.py'),
                                     'fastproaudio.train._write_notes': ('train.html#_write_notes', 'fastproaudio/train.py'),
                                     'fastproaudio.train.audition': ('train.html#audition', 'fastproaudio/train.py'),
                                     'fastproaudio.train.effect_choices': ('train.html#effect_choices', 'fastproaudio/train.py'),

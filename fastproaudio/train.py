@@ -31,6 +31,7 @@ from .models.sidechain import SideChain
 from .models.tcn import TCN
 from .models.unet import UNet1d
 from .models.wavenet import SampleWaveNet, WaveNet
+from .pairs import check_pair
 from .report import EffectReport, effect_report, write_report
 from .tokens import *
 
@@ -266,6 +267,14 @@ def _held_out(learn, seconds=30):
         left -= n
     return [cast(torch.cat(o, -1), Tensor) for o in zip(*out)]
 
+def _tested(learn, dry, wet):
+    "Input, target and prediction of a pair, as far as both go; aligned if those it learned from were."
+    x,y,pred = read_audio(dry)[0],read_audio(wet)[0],cast(learn.predict(dry), Tensor)
+    lag = (check_pair(dry, wet, quick=True).latency or 0) if getattr(learn, 'alignment', None) else 0
+    x,y,pred = x[:, max(-lag, 0):],y[:, max(lag, 0):],pred[:, max(-lag, 0):]
+    n = min(x.shape[-1], y.shape[-1])
+    return [o[:, :n] for o in (x, y, pred)]
+
 def _named_test(inputs, targets):
     "The first pair whose names say that it is a test; None: there is none."
     if targets is None and (Path(inputs).suffix.lower()=='.csv' or is_signaltrain(inputs)): return None
@@ -274,12 +283,14 @@ def _named_test(inputs, targets):
 def _leave(learn, out, name, test, fit, tried, seconds, say):
     "Report, picture, sounds and network, in the folder."
     if test is None: (x,y,pred),what = _held_out(learn),'the end of the recordings, which it was not trained on'
-    else: x,y,pred,what = read_audio(test[0])[0],read_audio(test[1])[0],learn.predict(test[0]),f'{Path(test[0]).name}'
+    else: (x,y,pred),what = _tested(learn, *test),Path(test[0]).name
     report = effect_report(learn.model, x, y, cast(pred, Tensor), learn.dls.sr, fit=fit)
     report.notes += [f'{name}, trained {seconds:.0f} s; judged on {what}']
+    if getattr(learn, 'alignment', None): report.notes.append('the recordings were aligned: the network does not have the delay that was between them')
     if tried: report.notes.append('tried: ' + ', '.join(f'{k} {v:.4f}' for k,v in tried.items()))
     write_report(report, x, y, pred, out, title=f'{out.name}: ESR {report.esr:.4f}, {report.verdict}')
-    save_network(learn, out, esr_test=report.esr, judged_on=what, seconds=round(seconds, 1))
+    lags = [a['latency'] for a in getattr(learn, 'alignment', [])]
+    save_network(learn, out, esr_test=report.esr, judged_on=what, seconds=round(seconds, 1), **({'latency_removed':lags} if lags else {}))
     say(f"ESR {report.esr:.4f}: {report.verdict}; {out}: network.json, weights.pt, report.md, picture.png, dry.wav, wet.wav, predicted.wav")
     return report
 

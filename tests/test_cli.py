@@ -161,3 +161,13 @@ def test_killed_and_resumed(files, capsys):
     assert not (files/'killed'/'network.json').exists(), 'it was done before it was killed'
     code, out, err = run(capsys, *words[3:], '--resume')
     assert code == 0 and (files/'killed'/'network.json').exists() and not (files/'killed'/'models').exists(), err
+
+
+def test_aligned_recordings_are_judged_aligned(files, capsys):
+    x = read_audio(files/'dry.wav')[0]
+    write_audio(files/'behind.wav', torch.cat([torch.zeros(1, 700), .5*torch.tanh(4*x)], 1)[:, :x.shape[1]], SR)
+    pair = (files/'dry.wav', files/'behind.wav')
+    code, out, err = run(capsys, 'train', *pair, '-o', files/'aligned', '--minutes', '.04', '--net', 'wavenet', '--align', '--test', *pair)
+    assert code == 0, err
+    record = load_network(files/'aligned').record
+    assert abs(record['latency_removed'][0]-700) <= 1 and record['esr_test'] < .5, record
