@@ -1,4 +1,5 @@
 "The notebooks are the source: every cell runs, and the modules are what they export."
+import json
 import filecmp
 import os
 import shutil
@@ -37,6 +38,9 @@ def test_modules_in_sync(tmp_path):
 
 def test_notebooks_are_clean_and_small():
     for nb in NOTEBOOKS: assert nb.stat().st_size < 400_000, f'{nb.name} is {nb.stat().st_size/1000:.0f} kB'
+    for nb in NOTEBOOKS:
+        kinds = {o.get('name') for c in json.loads(nb.read_text())['cells'] for o in c.get('outputs', [])}
+        assert 'stderr' not in kinds, f'{nb.name} keeps what went to stderr, which names places on one machine: leave it out'
 
 
 def test_readme_in_sync():
