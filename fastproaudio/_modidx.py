@@ -2662,7 +2662,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastproaudio.train.TimeLine.after_batch': ('train.html#timeline.after_batch', 'fastproaudio/train.py'),
                                     'fastproaudio.train.TimeLine.after_fit': ('train.html#timeline.after_fit', 'fastproaudio/train.py'),
                                     'fastproaudio.train.Trained': ('train.html#trained', 'fastproaudio/train.py'),
-                                    'fastproaudio.train._choose': ('train.html#_choose', 'fastproaudio/train.py'),
+                                    'fastproaudio.train._choices': ('train.html#_choices', 'fastproaudio/train.py'),
                                     'fastproaudio.train._excerpt': ('train.html#_excerpt', 'fastproaudio/train.py'),
                                     'fastproaudio.train._fit': ('train.html#_fit', 'fastproaudio/train.py'),
                                     'fastproaudio.train._fitting': ('train.html#_fitting', 'fastproaudio/train.py'),
