@@ -2381,6 +2381,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastproaudio.prepare._done': ('prepare.html#_done', 'fastproaudio/prepare.py'),
                                       'fastproaudio.prepare._mix': ('prepare.html#_mix', 'fastproaudio/prepare.py'),
                                       'fastproaudio.prepare._plan': ('prepare.html#_plan', 'fastproaudio/prepare.py'),
+                                      'fastproaudio.prepare._unless': ('prepare.html#_unless', 'fastproaudio/prepare.py'),
                                       'fastproaudio.prepare.prepare_audio': ('prepare.html#prepare_audio', 'fastproaudio/prepare.py')},
             'fastproaudio.report': { 'fastproaudio.report.EffectReport': ('report.html#effectreport', 'fastproaudio/report.py'),
                                      'fastproaudio.report.EffectReport.markdown': ( 'report.html#effectreport.markdown',

@@ -6,6 +6,7 @@
 __all__ = ['prepare_audio']
 
 # %% ../nbs/23a_prepare.ipynb #a45db766
+import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from fastai.basics import *
@@ -51,6 +52,13 @@ def _convert(f, out, sr, n_ch, subtype):
     finally: mono.unlink(missing_ok=True)
 
 # %% ../nbs/23a_prepare.ipynb #c2d9e3af
+def _unless(stop, *args):
+    "Convert one file, unless another met what is not its own fault, such as a full disk: then no more are begun."
+    if stop.is_set(): return
+    try: _convert(*args)
+    except ValueError: raise
+    except BaseException: stop.set(); raise
+
 def prepare_audio(
     src:str|Path, # Folder with recordings, read recursively
     dst:str|Path, # Folder to make: `dst/<rate>/...` with the same names
@@ -67,13 +75,13 @@ def prepare_audio(
     if not rates or min(rates)<1: raise ValueError(f"expected sample rates above 0, got {sr}")
     files = get_audio_files(src).filter(lambda f: dst not in f.parents and not f.name.startswith('.'))
     todo = [o for o in _plan(files, src, dst, rates, suffix) if not _done(o[0], o[2], o[1], n_ch)]
-    failed = []
+    failed,stop = [],threading.Event()
     with ThreadPoolExecutor(ifnone(n_workers, min(8, os.cpu_count() or 1))) as pool: # reading, resampling and writing leave Python's lock
-        jobs = [pool.submit(_convert, f, out, rate, n_ch, subtype) for f,rate,out in todo]
+        jobs = [pool.submit(_unless, stop, f, out, rate, n_ch, subtype) for f,rate,out in todo]
         try:
             for j in progress_bar(as_completed(jobs), total=len(jobs)) if progress and jobs else as_completed(jobs):
                 if isinstance(j.exception(), ValueError): failed.append(str(j.exception()))
                 else: j.result()
-        except BaseException: pool.shutdown(cancel_futures=True); raise
+        except BaseException: stop.set(); pool.shutdown(cancel_futures=True); raise
     if failed: raise ValueError(f"{len(failed)} of {len(todo)} could not be converted, the others are done; the first was {min(failed)}")
     return {r:dst/str(r) for r in rates}

@@ -82,12 +82,12 @@ def test_artefact_plays_what_the_model_plays(case):
     assert report.target == target and report.max_diff <= 1e-5 and report.size > 0 and report.times_real_time > 0 and str(path) in str(report)
     assert report.latency == (0 if 'whole sounds' in str(report) else getattr(model, 'latency', 0))
     effect = load_effect(path)
-    x = noise(1000, seed=5, amp=.1)
+    x = noise(1000, seed=5, amp=.5)
     silence = getattr(model, 'receptive_field', 10)-1 if target in ('rtneural', 'guitarml') else 0     # they start from zeros
     x = x.expand(getattr(model, 'n_in', 1), -1)
     y = effect(torch.cat([torch.zeros(len(x), silence), x], 1))[:, silence:]
     assert y.shape == x.shape and (y-before(model, x)).abs().max() <= 1e-5
-    assert y.abs().max() > 2e-5
+    assert y.abs().max() > 1e-4
 
 
 @pytest.mark.parametrize('target', sorted(set(TARGETS)-{'onnx'}))
