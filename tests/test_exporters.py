@@ -180,6 +180,69 @@ def test_the_cpp_player_agrees(make, tmp_path):
     assert (render_nam(tmp_path/'a.nam', x[0])-y).abs().max() < 1e-4
 
 
+def first(**kwargs): return {**dict(n_in=1, channels=4, dilations=[1, 8], ks=[3]*2, acts=['Tanh']*2, gated=False, head=3, head_ks=1, head_bias=False), **kwargs}
+
+
+def second(**kwargs): return {**first(n_in=4, channels=3, head=1, head_bias=True), **kwargs}
+
+
+def film(name): return {name: dict(shift=True, groups=1)}
+
+
+# arrays, and the channels of an array that is not as wide as the head before it; None: the plugin's core loads and plays it (read and run)
+SHAPES = {'plain': ([first(), second()], None), 'three': ([first(), second(head=3), second(n_in=3)], None),
+          'a head wider than its layers': ([first(channels=2), second(n_in=2)], None),
+          'bottleneck in the first': ([first(bottleneck=2), second()], None), 'head1x1 in the first': ([first(head1x1=5), second()], None),
+          'head1x1 in the second': ([first(), second(head1x1=3)], None),
+          'head1x1 after a bottleneck in the second': ([first(), second(bottleneck=2, head1x1=3)], None),
+          'without layer1x1': ([first(one=False), second()], None), 'longer heads': ([first(head_ks=4), second(head_ks=3)], None),
+          'blended, with every condition': ([first(gates=['blended']*2, head1x1=5, films={k: v for n in FILMS for k, v in film(n).items()}), second()], None),
+          'a bottleneck as wide as the head': ([first(), second(channels=5, bottleneck=3)], 5),
+          'a head1x1 as wide as the head': ([first(), second(channels=5, head1x1=3)], 5),
+          'a head1x1 in the third': ([first(), second(head=2), second(n_in=3, channels=3, head1x1=2)], 3)}
+
+
+@pytest.mark.parametrize('where', ['the network', 'its condition'])
+@pytest.mark.parametrize('name', SHAPES)
+def test_nam_shapes_that_the_player_loads_and_no_others(name, where, tmp_path):
+    arrays, wide = SHAPES[name]
+    torch.manual_seed(0)
+    model = (NAMFullWaveNet(arrays) if where == 'the network' else NAMFullWaveNet([first(head=1)], cond=dict(arrays=arrays))).eval()
+    x = noise(300, seed=0, amp=.3)
+    with torch.no_grad(): assert model(x[None]).isfinite().all()                    # here all of them run
+    if wide:
+        with pytest.raises(ValueError, match=f'expected array . to have as many channels as the head of array .*, got {wide}; build'): export(model, tmp_path/'a.nam', to='nam', sr=48000)
+        assert not list(tmp_path.iterdir())
+    else:
+        assert export(model, tmp_path/'a.nam', to='nam', sr=48000).max_diff <= 2e-6
+        layers = json.loads((tmp_path/'a.nam').read_text())['config']['layers']
+        assert all(b['channels'] == a['head']['out_channels'] for a, b in zip(layers, layers[1:]))
+        if os.environ.get('FASTPROAUDIO_NAM_RENDER'):
+            with torch.no_grad(): assert (render_nam(tmp_path/'a.nam', x[0])-model(x[None])[0, 0]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize('gates,changes', [(None, False), (['gated']*2, False), (['blended']*2, True)], ids=['none', 'gated', 'blended'])
+def test_layer1x1_post_film_counts_where_the_player_has_it(gates, changes):
+    torch.manual_seed(0)
+    a = first(gates=gates, films=film('layer1x1_post_film'))
+    model = NAMFullWaveNet([a, second()]).eval()
+    x = noise(300, seed=0, amp=.3)[None]
+    with torch.no_grad():
+        y = model(x)
+        for layer in model.arrays[0].layers: layer.one_post.conv.bias.add_(1.)
+        assert ((model(x)-y).abs().max() > 1e-4) == changes
+    assert all(p.requires_grad == changes for layer in model.arrays[0].layers for p in layer.one_post.parameters())
+    last = NAMFullWaveNet([{**a, 'head': 1}]).arrays[0].layers[-1]                   # nobody hears what it hands on
+    assert not any(p.requires_grad for m in (last.one, last.one_post) for p in m.parameters())
+
+
+def test_a_condition_of_a_condition_is_refused(tmp_path):
+    one = dict(arrays=[first(head=2)])
+    model = NAMFullWaveNet([first(head=1, n_cond=2)], cond=dict(arrays=[first(head=2, n_cond=2)], cond=one))
+    with pytest.raises(ValueError, match='condition of its own'): export(model, tmp_path/'a.nam', to='nam', sr=48000)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not HAVE_ONNX, reason='no onnx')
 def test_onnx_without_state_starts_from_silence_and_quantising_costs_little(tmp_path):
     import onnxruntime as ort

@@ -361,7 +361,8 @@ def _play_layer(w, y, c, d, act, gate, second):
         z = _np_act(act, u)*g if gate=='gated' else g*_np_act(act, u)+(1-g)*u
     else: z = _np_act(act, z)
     z = film(FILMS[5], z)
-    on = w['one'][0][:, :, 0]@z + w['one'][1] if 'one' in w else 0.             # the player does not use FILMS[6]
+    on = w['one'][0][:, :, 0]@z + w['one'][1] if 'one' in w else 0.
+    if gate=='blended': on = film(FILMS[6], on)                                 # the player does not use it elsewhere
     return end(y, n)+on, film(FILMS[7], w['side'][0][:, :, 0]@z + w['side'][1]) if 'side' in w else z
 
 def _play_wavenet(config, flat, dry):
@@ -573,9 +574,20 @@ def _options(a):
                head1x1=dict(active=a['head1x1']>0, out_channels=a['head1x1'] or 1, groups=a['head1x1_groups']))
     return {**res, **{k:dict(active=k in a['films'], **dict(dict(shift=True, groups=1), **a['films'].get(k, {}))) for k in FILMS}}
 
+def _check_loads(model):
+    "Raise `ValueError` for arrays that the plugin's player does not load (NeuralAmpModelerCore, NAM/wavenet/model.cpp)."
+    words,what = [s.words for s in model.arrays],'.nam cannot play this NAMFullWaveNet'
+    for i,(a,b) in enumerate(zip(words, words[1:])):
+        if b['channels']!=a['head']:
+            raise ValueError(f"{what}: expected array {i+1} to have as many channels as the head of array {i}, {a['head']}, "
+                             f"got {b['channels']}; build it with channels={a['head']} or that head with {b['channels']}")
+    if model.cond is not None and model.cond.cond is not None:
+        raise ValueError(f"{what}: expected the network of its condition to hear the sound, got one with a condition of its own")
+
 def _wavenet_words(model, sr):
     "Version and config of a WaveNet."
     full = isinstance(model, NAMFullWaveNet)
+    if full: _check_loads(model)
     arrays = model.nam_config()[0] if full else [dict(a, acts=[act_words(l.act, v) for l,v in zip(s.layers, a['acts'])]) for s,a in zip(model.arrays, model.config)]
     new = full or any(map(_new, arrays))
     cfg = dict(layers=[_spelling(a, new) for a in arrays], head=None, head_scale=model.head_scale.item())

@@ -71,7 +71,7 @@ class NAMFullLayer(nn.Module):
         (self.conv_pre, self.conv_post, self.mix_pre, self.mix_post, self.act_pre, self.act_post, self.one_post, self.side_post) = films
         self.act,self.words,self.gate,self.width,self.context = nam_activation(act, b),(act, gate_act),gate,b,self.conv.context
         self.gate_act = None if gate=='none' else nam_activation(gate_act, b)
-        if self.one_post is not None: self.one_post.requires_grad_(False)
+        if self.one_post is not None and gate!='blended': self.one_post.requires_grad_(False)    # the player does not use it
 
     def hear(self,
         x:Tensor, # `(batch, channels, 1, n)`
@@ -95,7 +95,10 @@ class NAMFullLayer(nn.Module):
         found = self.found(z)
         if self.act_post is not None: found = self.act_post(found, c)
         x = _ends(x, n)
-        if self.one is not None: x = x + self.one(found)
+        if self.one is not None:
+            on = self.one(found)
+            if self.one_post is not None and self.gate=='blended': on = self.one_post(on, c)
+            x = x + on
         if self.side is not None: found = self.side(found)
         if self.side_post is not None: found = self.side_post(found, c)
         return x, found
@@ -160,8 +163,9 @@ class NAMFullWaveNet(AudioModel):
         self.post = post
         self.n_lines = sum(len(s.layers)+1 for s in stacks)+len(tail)+(made.n_lines if made is not None else 0)
         self.register_buffer('head_scale', torch.tensor(float(head_scale)))
-        last = stacks[-1].layers[-1].one                                 # a file holds this product, and nobody hears it
-        if last is not None: last.requires_grad_(False)
+        last = stacks[-1].layers[-1]                                     # a file holds this product, and nobody hears it
+        for part in (last.one, last.one_post):
+            if part is not None: part.requires_grad_(False)
 
     def valid(self,
         x:Tensor, # `(batch, 1, n)`, `n >= receptive_field`
