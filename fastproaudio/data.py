@@ -235,7 +235,7 @@ def _check_kwargs(kwargs):
 @delegates()
 class ChunkDL(TfmdDL):
     "A loader of chunks of files: picks `(file, start)` in the main process, reads input and target alike."
-    _own = set('chunk_len left right sr n_chs read_len preload pad head trim flip_polarity check seed'.split())
+    _own = set('chunk_len left right sr n_chs read_len preload pad from_silence head trim flip_polarity check seed'.split())
     def __init__(self,
         dataset, # Tuples of `AudioFile`s and labels
         bs:int=16, # Chunks in a batch
@@ -249,6 +249,7 @@ class ChunkDL(TfmdDL):
         read_len:int=None, # Read this many samples at once and cut chunks from them, None: read each chunk
         preload:bool=False, # Keep all sound in memory, exactly
         pad:bool=False, # Take files shorter than a chunk, with silence after (and before) them
+        from_silence:bool=False, # Silence came before each file: its first samples are scored too, with zeros as their context
         head:bool=False, # Only the chunk at the start of each file, where a recording of one sound begins
         trim:bool=False, # Take pairs of different length, as far as the shorter goes
         flip_polarity:bool=False, # In training, turn over every second chunk: input and target together
@@ -260,7 +261,7 @@ class ChunkDL(TfmdDL):
         **kwargs
     ):
         _check_kwargs(kwargs)
-        store_attr('chunk_len,sr,n_chs,read_len,preload,pad,head,trim,flip_polarity,check,seed')
+        store_attr('chunk_len,sr,n_chs,read_len,preload,pad,from_silence,head,trim,flip_polarity,check,seed')
         self.rows = _open_rows(dataset) if rows is None else rows
         self._open()
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, drop_last=drop_last, n=0,
@@ -365,7 +366,7 @@ def _check_content(files, check, limit_s=600.):
 @patch
 def _span(self:ChunkDL, f, left, right):
     "Where chunks of a file may start, and where the last must end."
-    a,b = max(f.start, f.lo+left),f.stop-right
+    a,b = f.start if self.from_silence else max(f.start, f.lo+left),f.stop-right
     if b-a>=self.chunk_len: return (a, a+self.chunk_len) if self.head else (a, b)
     if not self.pad:
         raise ValueError(f"{f.path}: expected at least {left+self.chunk_len+right} samples "

@@ -160,6 +160,8 @@ def speech_commands_files(
     parts = [f for f in files if f not in held],[f for f in files if f in valid],[f for f in files if f in test]
     return tuple(p[:cutoff] for p in parts)
 
+_SPOKEN = dict(pad=True, from_silence=True)
+
 @delegates(AudioDataLoaders.from_files, but=['files', 'valid', 'valid_pct'])
 def SpeechCommands(
     path:str|Path, # Folder with one folder per word
@@ -168,10 +170,10 @@ def SpeechCommands(
     carry:bool=False, # Rows of a batch continue those before; False: shuffled chunks
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
-    "Loaders that predict the next sample of a folder laid out like Speech Commands."
+    "Loaders that predict the next sample of a folder laid out like Speech Commands; words start from silence, and short ones end in it."
     train,valid,_ = speech_commands_files(path, cutoff)
     if not train: raise ValueError(f"{path}: expected folders of recordings, found none; is this the folder that holds the words?")
-    return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **kwargs)
+    return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **{**_SPOKEN, **kwargs})
 
 # %% ../nbs/23_datasets.ipynb #da8dafaa
 def _language(path):
@@ -211,7 +213,7 @@ def CommonVoice(
     carry:bool=False, # Rows of a batch continue those before; False: shuffled chunks
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
-    "Loaders that predict the next sample of a folder laid out like Common Voice."
+    "Loaders that predict the next sample of a folder laid out like Common Voice; sentences start from silence, and short ones end in it."
     train,valid,_ = common_voice_files(path, cutoff)
     if not train: raise ValueError(f"{path}: expected recordings in train.tsv, got none; take another language")
-    return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **kwargs)
+    return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **{**_SPOKEN, **kwargs})

@@ -9,6 +9,7 @@ __all__ = ['ENGINES', 'MANY', 'STRATEGIES', 'silence', 'as_prompt', 'check_condi
 # %% ../nbs/17_generate.ipynb #d05c0989
 import importlib.util
 import math
+import operator
 import warnings
 from contextlib import contextmanager
 
@@ -40,22 +41,40 @@ def _check_generator(model):
     if model.head not in HEADS: raise ValueError(f"expected head in {HEADS}, got {model.head!r}")
 
 # %% ../nbs/17_generate.ipynb #fcda5b7d
-def _check_settings(model, n, temperature, top_k, top_p, batch, beam_width=None):
-    "Raise `ValueError` unless the settings of a draw make sense."
-    if n is not None and n<0: raise ValueError(f"expected n >= 0 samples to generate, got {n}")
-    if batch<1: raise ValueError(f"expected a batch of at least 1, got {batch}")
-    if not (temperature>=0 and math.isfinite(temperature)):
-        raise ValueError(f"expected temperature >= 0, got {temperature}; 0 takes the most likely sample, 1 the model's own odds")
+def _whole(v, says, low=0, high=math.inf):
+    "`v` as an int; `ValueError` that `says` what was expected unless it is a whole number in `low..high`."
+    try: n = None if isinstance(v, bool) else operator.index(v)
+    except TypeError: n = None
+    if n is None or not low<=n<=high: raise ValueError(f"expected {says}, got {v!r}")
+    return n
+
+def _real(v):
+    "`v` as a float; NaN for what is no number."
+    if isinstance(v, Tensor) and v.numel()==1: v = v.item()
+    return float(v) if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) else math.nan
+
+def _check_settings(model, n, temperature, top_k, top_p, batch, beam_width=None, seed=None, block=1):
+    "The settings of a draw as plain numbers; `ValueError` unless they make sense."
+    n = n if n is None else _whole(n, "n >= 0 samples to generate, a whole number")
+    batch,block = _whole(batch, "a batch of at least 1, a whole number", 1),_whole(block, "block of at least 1 sample, a whole number", 1)
+    seed = seed if seed is None else _whole(seed, "seed as a whole number in 0..2**64-1, or None", 0, 2**64-1)
+    t = _real(temperature)
+    if not 0<=t<math.inf:
+        raise ValueError(f"expected temperature >= 0, a number, got {temperature!r}; 0 takes the most likely sample, 1 the model's own odds")
+    if t<1e-30: t = 0.                                                     # nothing is left to chance, nor to rounding
+    top_k,top_p,beam_width = _check_choice(model, n, top_k, top_p, beam_width)
+    return n,(t, top_k, top_p),batch,beam_width,seed,block
+
+def _check_choice(model, n, top_k, top_p, beam_width):
+    "The settings that choose among tokens."
     head = getattr(model, 'head', type(model).__name__)
-    if head!='categorical':
-        if top_k is not None or top_p is not None or beam_width is not None:
-            raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower the temperature instead")
-        return
-    if beam_width is not None and beam_width<1: raise ValueError(f"expected beam_width of at least 1 sequence, got {beam_width}")
+    if head!='categorical' and not top_k is top_p is beam_width is None:
+        raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower the temperature instead")
+    if beam_width is not None: beam_width = _whole(beam_width, "beam_width of at least 1 sequence, a whole number", 1)
     if beam_width is not None and n is None: raise ValueError("a beam search compares whole sequences, got n=None; say how many samples")
-    if top_k is not None and not 1<=top_k<=model.n_tokens:
-        raise ValueError(f"expected top_k in 1..{model.n_tokens}, the model's tokens, got {top_k}")
-    if top_p is not None and not 0<top_p<=1: raise ValueError(f"expected top_p in 0..1, above 0, got {top_p}")
+    if top_k is not None: top_k = _whole(top_k, f"top_k in 1..{model.n_tokens}, the model's tokens, a whole number", 1, model.n_tokens)
+    if top_p is not None and not 0<_real(top_p)<=1: raise ValueError(f"expected top_p in 0..1, above 0, got {top_p!r}")
+    return top_k,top_p if top_p is None else _real(top_p),beam_width
 
 # %% ../nbs/17_generate.ipynb #03a92e26
 def silence(
@@ -77,16 +96,33 @@ def as_prompt(
     if first is not None:
         u = torch.from_numpy(first).to(p.device)[..., None]
         return (u[:, 0]*model.n_tokens).long() if categorical else (.2*u-.1).to(p.dtype)
-    if prompt is None or torch.as_tensor(prompt).shape[-1]==0:
+    x = None if prompt is None else _heard(prompt)
+    if x is None or x.shape[-1]==0:
         return torch.full((batch, 1) if categorical else (batch, model.n_in, 1), silence(model), device=p.device,
                           dtype=torch.int64 if categorical else p.dtype)
-    x = torch.as_tensor(prompt).detach().as_subclass(Tensor).to(p.device)
+    x = x.to(p.device)
     x = _prompt_tokens(model, x) if categorical else _prompt_wave(model, x).to(p.dtype)
-    if x.shape[0] not in (1, batch): raise ValueError(f"expected 1 or {batch} prompts, got {x.shape[0]}; pass batch={x.shape[0]}")
+    _check_batch(len(x), batch, 'prompts')
     return x.expand(batch, *x.shape[1:])
+
+def _check_batch(n, batch, name):
+    "Raise `ValueError` unless there is one of them for all, or one for each sequence."
+    if n not in (1, batch): raise ValueError(f"expected {'1' if batch==1 else f'1 or {batch}'} {name}, got {n}; pass batch={max(1, n)}")
+
+def _heard(prompt):
+    "A prompt as a plain tensor."
+    try: x = torch.as_tensor(prompt).detach().as_subclass(Tensor)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"expected a prompt of samples or tokens, got {prompt if isinstance(prompt, str) else type(prompt).__name__}; "
+                         "read a file with read_audio, or use learn.generate") from None
+    if x.ndim==0 or x.is_complex() or x.dtype==torch.bool or x.is_meta:
+        raise ValueError(f"expected a prompt of real numbers (samples,) or (batch, channels, samples), got {list(x.shape)}, {x.dtype} on {x.device}")
+    return x
 
 def _prompt_wave(model, x):
     "A prompt as a waveform `(batch, n_in, samples)`."
+    if not x.is_floating_point():
+        raise ValueError(f"expected a prompt of floating-point samples in -1..1, as this model has no tokens, got {x.dtype}; divide 16-bit samples by 32768")
     while x.ndim<3: x = x[None]
     if x.ndim!=3 or x.shape[1]!=model.n_in: raise ValueError(f"expected a prompt (batch, {model.n_in}, samples), got {list(x.shape)}")
     if not x.isfinite().all(): raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
@@ -118,6 +154,7 @@ def _prefill(model, prompt, knobs, local):
     for a in range(0, prompt.shape[-1], 4096):                                                       # a long prompt in flat memory
         x = prompt[..., a:a+4096]
         out,state = model.stream(x, state, *(start if local is None else (knobs, local[..., a:a+x.shape[-1]])))
+    if out.isnan().any(): raise ValueError(f"expected numbers from {type(model).__name__}, got NaN; its training went wrong: go back to an earlier checkpoint")
     return state, (out[:, -1] if model.head=='categorical' else out[..., -1])
 
 # %% ../nbs/17_generate.ipynb #a0de968d
@@ -262,15 +299,19 @@ class FrameEngine:
         u:np.ndarray, # `(n, ...)`: only its length counts
     ) -> Tensor: # `(bs, n_in, n)`
         "The next samples."
-        return self.go_on(len(u))
+        made = self.go_on(len(u))
+        if made.isnan().any(): raise ValueError("expected numbers from the model, got NaN; its training went wrong: go back to an earlier checkpoint")
+        return made
 
 # %% ../nbs/17_generate.ipynb #e39e8c12
 def _as_condition(x, name, shape, like):
     "A condition as a batch, on the model's device."
     if x is None: return None
-    x = torch.as_tensor(x, dtype=like.dtype, device=like.device)
+    try: x = torch.as_tensor(x, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError): raise ValueError(f"expected {name} as numbers, got {type(x).__name__}") from None
+    if not x.isfinite().all(): raise ValueError(f"expected finite {name}, got NaN or Inf")
     while x.ndim<len(shape): x = x[None]
-    if x.shape[0] not in (1, shape[0]): raise ValueError(f"expected 1 or {shape[0]} {name}, got {x.shape[0]}; pass batch={x.shape[0]}")
+    _check_batch(len(x), shape[0], name)
     return x.expand(shape[0], *x.shape[1:])
 
 # %% ../nbs/17_generate.ipynb #a245dd9b
@@ -310,7 +351,7 @@ def sample_blocks(
     model:nn.Module, # A generator
     n:int=None, # Samples to generate; None: without end
     prompt:Tensor=None, # What goes before: waveform or tokens, see `as_prompt`; None: silence
-    temperature:float=1., # Below 1 plays safe; 0: always the most likely
+    temperature:float=1., # Below 1 plays safe; 0, and below 1e-30: always the most likely
     top_k:int=None, # Choose among this many of the most likely tokens
     top_p:float=None, # Choose among the fewest tokens that together have this probability
     seed:int=None, # The same seed gives the same sound from every engine; None: another sound each time
@@ -327,11 +368,10 @@ def sample_blocks(
     "What the model draws, block by block, in flat memory however long it runs."
     temperature,beam_width = _strategy(sampling_strategy, temperature, beam_width)
     _check_generator(model)
-    _check_settings(model, n, temperature, top_k, top_p, batch, beam_width)
-    if block<1: raise ValueError(f"expected block of at least 1 sample, got {block}")
+    n,settings,batch,beam_width,seed,block = _check_settings(model, n, temperature, top_k, top_p, batch, beam_width, seed, block)
     rng,left = np.random.default_rng(seed),n
     with _ready(model):
-        machine = _start(model, n, prompt, (temperature, top_k, top_p), seed, batch, engine, knobs, local, beam_width, rando, changes, rng)
+        machine = _start(model, n, prompt, settings, seed, batch, engine, knobs, local, beam_width, rando, changes, rng)
     n_ch = 1 if getattr(model, 'head', '')=='categorical' else model.n_in
     if beam_width:
         with _ready(model): made = machine.run(np.empty((n, 0)))
@@ -353,6 +393,7 @@ def sample(
 ) -> Tensor: # Tokens `(batch, n)` int64, or continuous samples `(batch, n_in, n)`; without the prompt
     "What the model draws."
     if n is None: raise ValueError("expected n samples, got None; endless sound comes from sample_blocks or generate_blocks")
+    n = _whole(n, "n >= 0 samples to generate, a whole number")
     if progress: kwargs.setdefault('block', max(1, min(4096, n//100)))
     blocks = sample_blocks(model, n, **kwargs)
     if progress:
@@ -403,6 +444,7 @@ def sample_naive(
 ) -> Tensor: # As `sample`
     "What the model draws, computed without memory."
     _check_generator(model)
+    n,(temperature, top_k, top_p),batch,_,seed,_ = _check_settings(model, n, temperature, top_k, top_p, batch, None, seed)
     with _ready(model):
         x,rng = as_prompt(model, prompt, batch),np.random.default_rng(seed)
         past = x.new_full((*x.shape[:-1], model.receptive_field-1), silence(model))

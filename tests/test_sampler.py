@@ -93,6 +93,73 @@ def test_bad_settings_are_refused(kw, words):
     with pytest.raises(ValueError, match=words): list(sample_blocks(nets()['lstm'], **{'n': 5, **kw}))
 
 
+NAN, INF, HUGE = float('nan'), float('inf'), 2**64
+EVERY = dict(lstm=lambda: SampleLSTM(5, hidden=6), lstm_stereo=lambda: SampleLSTM(0, hidden=6, head='gaussian', n_in=2), wavenet=lambda: SampleWaveNet(5, 4, 4, n_layers=3, n_blocks=1),
+             wavenet_mol=lambda: SampleWaveNet(0, 4, 4, n_layers=3, n_blocks=1, head='mol'), seq2seq=lambda: Seq2Seq(6), drawn=lambda: Seq2Seq(6, summary=ConvSummary((2, 5), (3, 4)), n_z=2),
+             gan=lambda: Generator((2,), (4,)))
+WAYS = [(name, engine, batch) for name in EVERY for engine in (('eager', 'numba') if 'lstm' in name or 'wavenet' in name else ('eager',)) for batch in (1, 16)]
+BAD = dict(n=[-1, 1.5, 2., NAN, True, '5', [5], None], temperature=[-1, NAN, INF, 'a', None, True, [1.]], batch=[0, -1, 1.5, None, True, 'a'],
+           seed=[-1, 1.5, NAN, 'a', True, [1, 2], HUGE], block=[0, -1, 1.5, NAN, 'a'], top_k=[0, -1, 6, 1.5, True, NAN, 'a'], top_p=[0, -.1, 1.1, NAN, 'a', [.5]],
+           beam_width=[0, 1.5, 'a'], knobs=[torch.ones(2)], local=[torch.ones(1, 9)], engine=[None, 'abacus'])
+
+
+@pytest.mark.parametrize('name,engine,batch', WAYS)
+def test_every_way_in_refuses_settings_that_mean_nothing(name, engine, batch):
+    m = EVERY[name]()
+    for key, values in BAD.items():
+        says = 'choose among tokens' if key in ('top_k', 'top_p', 'beam_width') and getattr(m, 'head', '') != 'categorical' else rf'expected (engine|a CUDA|(an? )?{key}\b)|no {key}'
+        for v in values:
+            with pytest.raises(ValueError, match=says): generate(m, **{'n': 5, 'engine': engine, 'batch': batch, 'seed': 0, key: v})
+    assert generate(m, n=np.int64(5), engine=engine, batch=batch, seed=np.int64(3)).shape == (batch, getattr(m, 'n_in', 1), 5)
+    n = torch.tensor(5)
+    assert generate(m, n, engine=engine, batch=batch).shape[2] == 5 and n == 5                 # it is not counted down
+
+
+@pytest.mark.parametrize('name,engine,batch', WAYS)
+def test_every_way_in_refuses_prompts_that_are_no_sound(name, engine, batch):
+    m = EVERY[name]()
+    c, tokens, late = m.n_in, getattr(m, 'head', '') == 'categorical', torch.zeros(m.n_in, 30)
+    late[-1, -1] = NAN
+    bad = [(late, 'finite'), (torch.full((c, 5), INF), 'finite'), (torch.zeros(c+1, 9), r'\(batch'), (torch.zeros(1, 1, c, 9), r'\(batch'), (torch.zeros(3, c, 9), 'pass batch=3'),
+           (torch.tensor(.5), 'real numbers'), (torch.zeros(c, 9, dtype=torch.complex64), 'real numbers'), (torch.zeros(c, 9, dtype=torch.bool), 'real numbers'),
+           (torch.zeros(c, 9, device='meta'), 'real numbers'), ('a.wav', 'read_audio'), ({}, 'got dict'), (torch.full((c, 2), 300, dtype=torch.int16), '0..4' if tokens else 'floating-point')]
+    if tokens: bad += [(torch.tensor([5]), r'0\.\.4'), (torch.tensor([-1]), r'0\.\.4'), (torch.zeros(1, 1, 9, dtype=torch.int64), r'\(batch, samples\)')]
+    for prompt, says in bad:
+        with pytest.raises(ValueError, match=says): generate(m, 5, prompt=prompt, engine=engine, batch=batch)
+    for fine in (torch.zeros(c, 0), [], torch.zeros(c, 1), torch.zeros(c, 9000), np.zeros((c, 9), np.float32), torch.zeros(c, 9, dtype=torch.float64)):
+        y = generate(m, 5, prompt=fine, engine=engine, batch=batch, seed=0)
+        assert y.shape == (batch, c, 5) and y.isfinite().all()
+
+
+@pytest.mark.parametrize('name,engine', [w[:2] for w in WAYS if w[2] == 1])
+def test_a_model_that_answers_nan_is_named(name, engine):
+    m = EVERY[name]()
+    with torch.no_grad():
+        for p in m.parameters(): p.fill_(NAN)
+    with pytest.raises(ValueError, match='got NaN; its training went wrong'): generate(m, 5, engine=engine)
+
+
+@pytest.mark.parametrize('name,engine', [w[:2] for w in WAYS if w[2] == 1 and 'lstm' in w[0] or 'wavenet' in w[0]])
+@pytest.mark.parametrize('temperature', [1e-38, 1e-45, 1e-310, 5e-324])
+def test_the_smallest_temperatures_are_as_none(name, engine, temperature):
+    torch.manual_seed(0)
+    m = EVERY[name]()
+    assert torch.equal(sample(m, 20, temperature=temperature, engine=engine, seed=1), sample(m, 20, temperature=0, engine=engine, seed=1))
+
+
+@pytest.mark.parametrize('knobs', [torch.full((2,), NAN), torch.full((2,), INF), 'a', {}])
+def test_conditions_that_are_no_numbers_are_refused(knobs):
+    m = SampleWaveNet(0, 4, 4, n_layers=3, n_blocks=1, n_knobs=2, n_local=1, head='mol')
+    with pytest.raises(ValueError, match='expected (finite )?knobs'): sample(m, 5, knobs=knobs, local=torch.zeros(1, 9))
+    with pytest.raises(ValueError, match='expected (finite )?local'): sample(m, 5, knobs=torch.zeros(2), local=knobs)
+
+
+@pytest.mark.parametrize('changes,words', [([1], 'sample >= 0'), ('a', 'sample >= 0'), ([(1.5, torch.ones(2))], 'sample >= 0'), ([(1, torch.full((2,), NAN))], 'NaN or Inf'),
+                                           ([(-1, torch.ones(2))], 'sample >= 0'), ([(1, torch.ones(3))], 'z of 2')])
+def test_changes_that_are_none(changes, words):
+    with pytest.raises(ValueError, match=words): generate(EVERY['drawn'](), 5, changes=changes)
+
+
 # a long prompt
 
 @pytest.mark.parametrize('n', [1, 5, 8, 4095, 4096, 10_000])

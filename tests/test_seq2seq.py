@@ -103,7 +103,7 @@ def test_latent_variable_steers():
 
 @pytest.mark.parametrize('make,match', [
     (lambda: Seq2Seq(hidden=0), 'at least 1'), (lambda: Seq2Seq(teacher_forcing=1.1), 'teacher_forcing'), (lambda: ConvSummary((2, 3), (4,)), 'strides'),
-    (lambda: Seq2Seq(hidden=4).generate(torch.zeros(1, 1, 5), 0), 'n >= 1'), (lambda: Seq2Seq(hidden=4)(torch.zeros(1, 5), torch.zeros(1, 1, 5)), '1, samples'),
+    (lambda: Seq2Seq(hidden=4).generate(torch.zeros(1, 1, 5), 0), 'n >= 1'), (lambda: Seq2Seq(hidden=4).generate(torch.zeros(1, 1, 5), 1.5), 'n >= 1'), (lambda: Seq2Seq(hidden=4)(torch.zeros(1, 5), torch.zeros(1, 1, 5)), '1, samples'),
     (lambda: Seq2Seq(hidden=4).infer([]), 'n_z'), (lambda: PrevNext(5, 5, min_next=0), 'min_next')])
 def test_bad_settings_say_what_was_expected(make, match):
     with pytest.raises(ValueError, match=match): make()

@@ -7,6 +7,7 @@ __all__ = ['ConvSummary', 'Seq2Seq', 'Continuation', 'Generator', 'Discriminator
 
 # %% ../../nbs/15_seq2seq.ipynb #29d83706
 import math
+from numbers import Integral
 from typing import List, Optional, Tuple
 
 import torch
@@ -185,7 +186,7 @@ class Seq2Seq(nn.Module):
         seed:Optional[int]=None, # Of the latent variable
     ) -> Tensor: # What follows, `(batch, n_in, n)`
         "Go on after `prev`, each step on the answer before; `fastproaudio.generate.generate` does the same for every model."
-        if n<1: raise ValueError(f"expected n >= 1 samples to generate, got {n}")
+        if isinstance(n, bool) or not isinstance(n, Integral) or n<1: raise ValueError(f"expected n >= 1 samples to generate, a whole number, got {n!r}")
         was = self.training
         self.eval()
         try: return self.continuation(prev, z_scale, seed, changes)(n)
@@ -209,13 +210,18 @@ class Continuation:
     def _imagine(self, bs, z_scale, seed, changes):
         "Draw the latent variable; remember when it is to change."
         self.z = self.model.draw(self.state, z_scale, seed)
-        self.state,self.changes = self.model.start(self.z),[]
-        for at,z in sorted(changes, key=lambda o: o[0]):
-            z = torch.as_tensor(z).to(self.z)
-            z = z[None] if z.ndim==1 else z
-            if at<0 or z.shape[1:]!=(self.model.n_z,) or z.shape[0] not in (1, bs):
-                raise ValueError(f"expected changes (sample >= 0, z of {self.model.n_z} numbers), got ({at}, {list(z.shape)})")
-            self.changes.append((at//self.model.hop, z.expand(bs, -1)))
+        self.state = self.model.start(self.z)
+        self.changes = sorted((self._change(o, bs) for o in changes), key=lambda o: o[0])
+
+    def _change(self, o, bs):
+        "A change as the frame from which it counts and `z` for each sound."
+        says = f"expected changes (sample >= 0, z of {self.model.n_z} numbers)"
+        if not isinstance(o, (tuple, list)) or len(o)!=2 or not isinstance(o[0], Integral): raise ValueError(f"{says}, got {o!r}")
+        z = torch.as_tensor(o[1]).to(self.z)
+        z = z[None] if z.ndim==1 else z
+        if o[0]<0 or z.shape[1:]!=(self.model.n_z,) or z.shape[0] not in (1, bs): raise ValueError(f"{says}, got ({o[0]}, {list(z.shape)})")
+        if not z.isfinite().all(): raise ValueError(f"{says}, got NaN or Inf from sample {o[0]} on")
+        return int(o[0])//self.model.hop,z.expand(bs, -1)
 
     def __call__(self,
         n:int, # Samples wanted
