@@ -111,8 +111,8 @@ def linear_match(dl, taps=32):
 def toy(a):
     "The preset that learns in a minute: cross-entropy and accuracy beside those of copy-last and majority."
     with tempfile.TemporaryDirectory() as tmp:
-        path,chunk = Path(tmp),max(2048, a.sr//2)
-        args = dict(n_tokens=10, chunk_len=chunk, bs=max(1, 8192//chunk), seed=0)
+        path = Path(tmp)
+        args = dict(n_tokens=10, chunk_len=max(2048, a.sr//2), bs=2, seed=0)
         if a.words:
             words = prepare_audio(a.words, path/'words', a.sr, n_ch=1, progress=False)[a.sr]
             held_out = [str(f.relative_to(words)) for f in get_audio_files(words) if 'test' in f.relative_to(words).parts]
