@@ -17,7 +17,7 @@ from fastai.torch_core import rank_distrib
 from .callbacks import *
 from .core import *
 from .data import *
-from .generate import check_conditions, generate, generate_blocks
+from .generate import _heard, check_conditions, generate, generate_blocks
 from .io import audio_info
 from .learner import AudioLearner
 from .likelihood import gaussian_nll, head_loss, mol_nll, token_nll
@@ -26,7 +26,10 @@ from .streams import *
 from .tokens import *
 
 # %% ../nbs/31a_autoregressive.ipynb #58b9e972
-def _plain(model): return getattr(model, 'module', model)
+def _plain(model):
+    "The network itself: without what spreads it over processes, and without a critic."
+    model = getattr(model, 'module', model)
+    return getattr(model, 'generator', model)
 
 class CarryState(Callback):
     "Give a recurrent model the state in which it left each stream."
@@ -232,7 +235,7 @@ class GoesOn:
         rate = getattr(prompt, 'sr', None)
         if rate and rate!=self.dls.sr:
             raise ValueError(f"prompt: expected {self.dls.sr} Hz, which the model was trained at, got {rate} Hz; convert it with `resample_audio`")
-        x = cast(prompt, Tensor) if isinstance(prompt, Tensor) else tensor(prompt)
+        x = _heard(prompt)
         if self._n_ch==1 or not x.is_floating_point(): return x
         if not x.isfinite().all(): raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
         return cast(self._mu(AudioTensor(x)), Tensor)

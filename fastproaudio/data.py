@@ -130,11 +130,30 @@ def cut_tails(
     valid_pct:float=.2, # Part of each that is its tail
 ) -> L: # Heads, then tails, as `AudioFile`
     "Two parts of each file; the tail may look back into the head for context, the head looks at itself only."
+    _check_part(valid_pct)
     _keep_common(items)
     files = [AudioFile(o) for o in items]
     cuts = [round(f.n*(1-valid_pct)) for f in files]
     heads = [AudioFile(f.path, 0, c) for f,c in zip(files, cuts)]
     return L(heads+[AudioFile(f.path, c, lo=0) for f,c in zip(files, cuts)])
+
+def _check_part(valid_pct):
+    "Raise `ValueError` unless something is left to learn from, and something to judge by."
+    if not isinstance(valid_pct, (int, float, np.floating)) or not 0<valid_pct<1:
+        raise ValueError(f"expected valid_pct above 0 and below 1, the part kept for validation, got {valid_pct!r}")
+
+def _n_held(n, valid_pct):
+    "How many of `n` files, songs or settings are kept for validation: at least one, and never all."
+    _check_part(valid_pct)
+    return min(n-1, max(1, round(valid_pct*n)))
+
+def _check_split(files, by):
+    "Raise `ValueError` unless the files can be split so."
+    if by not in (None, 'file', 'time'): raise ValueError(f"expected split_by 'file' or 'time', got {by!r}")
+    if not len(files): raise ValueError("expected recordings, got none; pass a folder or a list of files")
+    paths = [str(f) for f in files if isinstance(f, (str, Path))]
+    twice = first(f for f,n in Counter(paths).items() if n>1)
+    if twice: raise ValueError(f"{twice}: expected each recording once, got it twice; it would be in training and in validation")
 
 def TailSplitter():
     "Splits what `cut_tails` has cut: heads for training, tails for validation."
@@ -155,7 +174,11 @@ class OpenAudio(Transform):
         sr:int=None, # Sample rate wanted, Hz; None: any, all alike
         n_ch:int=None, # Channels wanted, None: any, all alike
         resample:bool=False, # Convert other rates, in memory
-    ): store_attr()
+    ):
+        store_attr()
+        for k,v in dict(sr=sr, n_ch=n_ch).items():
+            if v is not None and (not isinstance(v, (int, float, np.number)) or isinstance(v, bool) or not 1<=v==int(v)):
+                raise ValueError(f"expected {k}, a whole number of at least 1, or None, got {v!r}")
 
     def _check(self, f):
         if self.sr and f.sr!=self.sr:
@@ -231,6 +254,12 @@ def _check_kwargs(kwargs):
         hint = f"did you mean '{near[0]}'?" if near else 'leave it out'
         raise ValueError(f"expected the name of a setting of ChunkDL, got '{k}'; {hint}")
 
+def _check_counts(**counts):
+    "Raise `ValueError` unless each is a whole number of at least 1."
+    for k,v in counts.items():
+        if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v<1:
+            raise ValueError(f"expected {k}, a whole number of at least 1, got {v!r}")
+
 # %% ../nbs/21_data.ipynb #e64289b5
 @delegates()
 class ChunkDL(TfmdDL):
@@ -261,6 +290,7 @@ class ChunkDL(TfmdDL):
         **kwargs
     ):
         _check_kwargs(kwargs)
+        _check_counts(bs=bs, chunk_len=chunk_len, **({} if read_len is None else dict(read_len=read_len)))
         store_attr('chunk_len,sr,n_chs,read_len,preload,pad,from_silence,head,trim,flip_polarity,check,seed')
         self.rows = _open_rows(dataset) if rows is None else rows
         self._open()
@@ -693,6 +723,7 @@ def split_pairs(
     seed:int=None, # Of the choice of files
 ) -> tuple: # Training pairs, validation pairs; those named test are in neither
     "Split pairs by their names, by whole file, or each at a point in time."
+    _check_split([p[1] for p in pairs], by)                              # one input may go with several targets
     parts = [_part_of(p) for p in pairs]
     train,valid = [L(p for p,o in zip(pairs, parts) if o in want) for want in ((None, 'train'), ('val',))]
     if not train:
@@ -703,7 +734,7 @@ def split_pairs(
         if len(train)<2:
             raise ValueError(f"{train[0][0]}: expected two or more recordings to split by file, got one; "
                              "use by='time'")
-        idx = random.Random(seed).sample(range(len(train)), max(1, round(valid_pct*len(train))))
+        idx = random.Random(seed).sample(range(len(train)), _n_held(len(train), valid_pct))
         return L(p for i,p in enumerate(train) if i not in idx),train[idx]
     cut = L((cut_tails([x], valid_pct), cut_tails([y], valid_pct)) for x,y in train)
     return cut.map(lambda c: (c[0][0], c[1][0])),cut.map(lambda c: (c[0][1], c[1][1]))
@@ -816,6 +847,7 @@ def from_folder(cls:AudioDataLoaders,
 ) -> AudioDataLoaders: # Training and validation
     "Loaders for learning the name of the folder that a sound is in."
     named,seed = (Path(path)/train).is_dir(),kwargs.get('seed')
+    if not named: _check_part(valid_pct)
     splitter = GrandparentSplitter(train, valid) if named else RandomSplitter(valid_pct, seed)
     blocks = (AudioBlock(sr, n_ch, resample=resample), CategoryBlock(vocab=vocab))
     db = DataBlock(blocks, get_items=get_audio_files, get_y=parent_label, splitter=splitter, item_tfms=item_tfms,

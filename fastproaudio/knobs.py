@@ -16,7 +16,7 @@ from fastai.data.all import *
 from .core import *
 from .core import _show_samples
 from .data import *
-from .data import _check_channels,_part_of
+from .data import _check_channels,_n_held,_part_of
 from .io import read_audio
 
 # %% ../nbs/21b_knobs.ipynb #32bb9903
@@ -519,7 +519,7 @@ def split_settings(
     if by=='time': return (*_in_time(train, train, valid_pct), test)
     if by=='file':
         if len(inputs)<2: raise ValueError(f"{inputs[0]}: expected two or more inputs to split by file, got one; use split_by='time' or 'setting'")
-        held = set(random.Random(seed).sample(inputs, max(1, round(valid_pct*len(inputs)))))
+        held = set(random.Random(seed).sample(inputs, _n_held(len(inputs), valid_pct)))
         return train.filter(lambda r: _where_from(r) not in held),train.filter(lambda r: _where_from(r) in held),test
     held = _between(train, valid_pct, seed)
     a,b = [train.filter(lambda r: (tuple(r[1].tolist()) in held)==o) for o in (False, True)]
@@ -541,7 +541,7 @@ def _between(rows, valid_pct, seed):
     t = np.array(all_)
     moves = t.min(0)<t.max(0)
     inner = [s for s in all_ if all((t[:, i].min()<s[i]<t[:, i].max()) for i in np.flatnonzero(moves))] or all_
-    return set(random.Random(seed).sample(inner, min(len(inner), max(1, round(valid_pct*len(all_))))))
+    return set(random.Random(seed).sample(inner, min(len(inner), _n_held(len(all_), valid_pct))))
 
 # %% ../nbs/21b_knobs.ipynb #4592a79f
 @patch(cls_method=True)

@@ -35,8 +35,9 @@ class PrevNext(ItemTransform):
     ):
         store_attr()
         self.min_prev,self.min_next,self.rng = ifnone(min_prev, n_prev),ifnone(min_next, n_next),random.Random(seed)
-        if not (0<self.min_prev<=n_prev and 0<self.min_next<=n_next):
-            raise ValueError(f"expected 0 < min_prev <= n_prev and 0 < min_next <= n_next, got {min_prev}, {n_prev}, {min_next}, {n_next}")
+        lengths = (n_prev, n_next, self.min_prev, self.min_next)
+        if not all(isinstance(n, (int, np.integer)) for n in lengths) or not (0<self.min_prev<=n_prev and 0<self.min_next<=n_next):
+            raise ValueError(f"expected whole numbers, 0 < min_prev <= n_prev and 0 < min_next <= n_next, got {min_prev}, {n_prev}, {min_next}, {n_next}")
     def __call__(self, b, split_idx=None, **kwargs):
         a,n = (self.n_prev,self.n_next) if split_idx!=0 else (self.rng.randint(self.min_prev, self.n_prev), self.rng.randint(self.min_next, self.n_next))
         if not isinstance(b, tuple) or len(b)!=1 or not isinstance(b[0], AudioTensor): return b
@@ -66,9 +67,10 @@ def from_prev_next(cls:AudioDataLoaders,
     "Loaders for learning what follows: `prev` as input, `next` as target."
     files = get_audio_files(at_rate(files, sr)) if isinstance(files, (str, Path)) and Path(files).is_dir() else L(Path(f) if isinstance(f, str) else f for f in listify(files))
     train,valid = split_files(files, valid_pct, split_by, kwargs.get('seed'))
+    cut = PrevNext(n_prev, n_next, min_prev, min_next, whole=whole, seed=kwargs.get('seed'))
     block = AudioBlock(sr, n_ch, resample=resample, chunk_len=n_prev+n_next)
     db = DataBlock(block, splitter=IndexSplitter(range(len(train), len(train)+len(valid))),
-                   batch_tfms=PrevNext(n_prev, n_next, min_prev, min_next, whole=whole, seed=kwargs.get('seed')))
+                   batch_tfms=cut)
     return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
 
 # %% ../nbs/31b_sequences.ipynb #65122902
@@ -182,13 +184,14 @@ def gan_learner(
     lr:float=1e-3, # Learning rate
     cbs:list=None, # More callbacks
     **kwargs
-) -> Learner: # A fastai `GANLearner`
+) -> Learner: # A fastai `GANLearner` that can `generate`
     "A generator and a critic that teach one another."
     from fastai.vision.gan import FixedGANSwitcher, GANLearner
+    class SoundGANLearner(GoesOn, GANLearner): "A `GANLearner` whose generator goes on after what it hears."
     def gen_loss(verdict, made, real): return F.softplus(-verdict).mean() + l1*F.l1_loss(made, real)
     def crit_loss(real, fake): return F.softplus(-real).mean()+F.softplus(fake).mean()
     kwargs.setdefault('opt_func', partial(Adam, mom=.5))
-    return GANLearner(dls, generator, critic, gen_loss, crit_loss, switcher=FixedGANSwitcher(1, 1), show_img=False, lr=lr,
+    return SoundGANLearner(dls, generator, critic, gen_loss, crit_loss, switcher=FixedGANSwitcher(1, 1), show_img=False, lr=lr,
                       cbs=[StepTrained()]+([CalmCritic(r1)] if r1 else [])+L(cbs), **{'wd':0., **kwargs})
 
 def critic_accuracy(

@@ -11,7 +11,7 @@ from fastai.basics import *
 from fastai.data.all import *
 from .core import *
 from .data import *
-from .data import _part_of
+from .data import _check_split,_n_held,_part_of
 
 # %% ../nbs/21a_streams.ipynb #4b88670c
 class Condition(TensorBase):
@@ -121,13 +121,14 @@ def split_files(
     seed:int=None, # Of the choice of files
 ) -> tuple: # For training, for validation; those named test are in neither
     "Split recordings by their names, by whole file, or each at a point in time."
+    _check_split(files, by)
     parts = [_part_of((f,)) for f in files]
     train,valid = [L(f for f,p in zip(files, parts) if p in want) for want in ((None, 'train'), ('val',))]
     if not train: raise ValueError(f"{first(files)}: expected training recordings, got only those named valid or test; rename some")
     if valid: return train,valid
     if ifnone(by, 'file' if len(train)>1 else 'time')=='file':
         if len(train)<2: raise ValueError(f"{train[0]}: expected two or more recordings to split by file, got one; use by='time'")
-        idx = random.Random(seed).sample(range(len(train)), max(1, round(valid_pct*len(train))))
+        idx = random.Random(seed).sample(range(len(train)), _n_held(len(train), valid_pct))
         return L(f for i,f in enumerate(train) if i not in idx),train[idx]
     cut = cut_tails(train, valid_pct)
     return cut[:len(train)],cut[len(train):]

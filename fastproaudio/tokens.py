@@ -22,7 +22,8 @@ class MuLaw(DisplayedTransform):
         n_tokens:int=256, # Levels; an odd number has one for exact silence
         n_ch:int=1, # Channels of the waveform: sample by sample, first to last
     ):
-        if n_tokens<2: raise ValueError(f"expected n_tokens >= 2, got {n_tokens}")
+        if isinstance(n_tokens, bool) or not isinstance(n_tokens, (int, np.integer)) or n_tokens<2:
+            raise ValueError(f"expected n_tokens >= 2, a whole number, got {n_tokens!r}")
         store_attr()
 
     def encodes(self, x:AudioTensor) -> AudioTokens:
@@ -114,7 +115,7 @@ def from_files(cls:AudioDataLoaders,
     files:str|Path|list, # A folder (also one with a folder for each rate, by `prepare_audio`), a recording or a list of them
     n_tokens:int=256, # Mu-law levels, None: samples stay numbers
     carry:bool=True, # Rows of a batch continue those of the batch before; False: shuffled chunks
-    valid:str|Path|list=None, # Recordings for validation, None: split
+    valid:str|Path|list=None, # Recordings for validation, which training leaves out; None: split
     valid_pct:float=.2, # Part for validation, unless the names or `valid` say
     split_by:str=None, # `file` or `time`; None: by file if there are several, else by time
     sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
@@ -131,7 +132,11 @@ def from_files(cls:AudioDataLoaders,
     "Loaders for learning to predict the next sample of recordings."
     listed = lambda o: get_audio_files(at_rate(o, sr)) if isinstance(o, (str, Path)) and Path(o).is_dir() else L(Path(f) if isinstance(f, str) else f for f in listify(o))
     if valid is None: train,valid = split_files(listed(files), valid_pct, split_by, kwargs.get('seed'))
-    else: train,valid = listed(files),listed(valid)
+    else:
+        valid = listed(valid)
+        held = {str(f) for f in valid if isinstance(f, Path)}                        # a part of a recording may stand beside another
+        train = listed(files).filter(lambda f: not isinstance(f, Path) or str(f) not in held)
+        if not train or not valid: raise ValueError(f"expected recordings for training and others for validation, got {len(train)} and {len(valid)}")
     if local and (n_ch or 1)>1 and n_tokens: raise ValueError(f"expected one channel of tokens with a local condition, got n_ch={n_ch}; mix them")
     of = KnobsOf(knobs, train+valid) if knobs else None
     args = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, knobs=of, hop=hop if local else None)

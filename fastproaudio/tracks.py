@@ -15,7 +15,7 @@ from fastai.basics import *
 from fastai.data.all import *
 from .core import *
 from .data import *
-from .data import _part_of
+from .data import _check_part,_n_held,_part_of
 from .io import audio_info, audio_writer, read_audio
 
 # %% ../nbs/23c_tracks.ipynb #df6801f3
@@ -261,7 +261,8 @@ def _split_songs(pairs, names, valid_pct, seed):
     if valid: return train,valid
     if len(train)==1:
         x,y = train[0]
+        _check_part(valid_pct)
         cut = round(min(x.n, y.n)*(1-valid_pct))
         return [(x.part(0, cut), y.part(0, cut))],[(x.part(cut, lo=0), y.part(cut, lo=0))]
-    idx = set(random.Random(seed).sample(range(len(train)), max(1, round(valid_pct*len(train)))))
+    idx = set(random.Random(seed).sample(range(len(train)), _n_held(len(train), valid_pct)))
     return [p for i,p in enumerate(train) if i not in idx],[p for i,p in enumerate(train) if i in idx]

@@ -205,7 +205,8 @@ def test_silent_and_constant_outputs_are_caught(by_tokens):
     (dict(n=-1), 'n >= 0'), (dict(temperature=-1.), 'temperature >= 0'), (dict(top_k=65), 'top_k in 1..64'), (dict(top_k=0), 'top_k'),
     (dict(top_p=0.), 'top_p'), (dict(batch=0), 'batch'), (dict(prompt=torch.tensor([64])), 'tokens in 0..63'),
     (dict(prompt=torch.full((1, 5), math.nan)), 'finite'), (dict(prompt=torch.zeros(2, 10)), '1, samples'),
-    (dict(prompt=AudioTensor(torch.zeros(1, 5), sr=100)), 'expected 8000 Hz'), (dict(prompt='no.wav'), 'no.wav')])
+    (dict(prompt=AudioTensor(torch.zeros(1, 5), sr=100)), 'expected 8000 Hz'), (dict(prompt={}), 'got dict'), (dict(n=1.5), 'a whole number'),
+    (dict(seed=-1), 'seed'), (dict(temperature=math.nan), 'temperature'), (dict(top_k=1.5), 'top_k in 1..64'), (dict(batch=1.5), 'batch'), (dict(prompt='no.wav'), 'no.wav')])
 def test_bad_requests_say_what_was_expected(by_tokens, bad, match):
     with pytest.raises(ValueError, match=match): by_tokens.generate(**{'n':5, **bad})
 

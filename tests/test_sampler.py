@@ -19,7 +19,7 @@ from fastproaudio.models.lstm import SampleLSTM
 from fastproaudio.models.seq2seq import ConvSummary, Discriminator, Generator, Seq2Seq
 from fastproaudio.models.wavenet import SampleWaveNet
 from fastproaudio.prepare import prepare_audio
-from fastproaudio.sequences import seq2seq_learner
+from fastproaudio.sequences import gan_learner, seq2seq_learner
 from fastproaudio.streams import KnobsOf, SeriesFile
 from fastproaudio.tokens import logit_to_categorical, mu_law_decoding, mu_law_encoding, waveform_to_categorical, waveform_to_input
 
@@ -160,6 +160,23 @@ def test_changes_that_are_none(changes, words):
     with pytest.raises(ValueError, match=words): generate(EVERY['drawn'](), 5, changes=changes)
 
 
+@pytest.mark.parametrize('name', ['lstm', 'wavenet'])
+def test_networks_refuse_tokens_that_they_have_not(name):
+    m = EVERY[name]()
+    for bad in ([[5]], [[-1]], [[0, 1, 99]]):
+        with pytest.raises(ValueError, match=r'expected tokens in 0\.\.4'): m(torch.tensor(bad))
+        with pytest.raises(ValueError, match=r'expected tokens in 0\.\.4'): m.stream(torch.tensor(bad), m.init_state(1))
+    for bad in (torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 1, 9, dtype=torch.int64), torch.zeros(1, 1, 9)):
+        with pytest.raises(ValueError, match='expected'): m(bad)
+
+
+@pytest.mark.parametrize('name', ['lstm_stereo', 'wavenet_mol'])
+def test_networks_of_samples_refuse_what_is_no_waveform(name):
+    m = EVERY[name]()
+    for bad in (torch.zeros(1, m.n_in, 9, dtype=torch.int64), torch.zeros(1, m.n_in+1, 9), torch.zeros(m.n_in, 9), torch.zeros(1, m.n_in, 0)):
+        with pytest.raises(ValueError, match='expected'): m(bad)
+
+
 # a long prompt
 
 @pytest.mark.parametrize('n', [1, 5, 8, 4095, 4096, 10_000])
@@ -199,6 +216,19 @@ def test_encoder_decoders_in_the_one_sampler(name):
                                       (dict(changes=[(2, torch.ones(3))]), 'z of 2'), (dict(prompt=torch.zeros(2, 2, 9)), r'\(batch, 1'), (dict(n=-1), 'n >= 0')])
 def test_encoder_decoders_refuse_what_they_have_not(kw, words):
     with pytest.raises(ValueError, match=words): generate(GOING['drawn'](), **{'n': 9, 'prompt': torch.zeros(1, 1, 9), **kw})
+
+
+def test_a_generator_and_its_critic_share_the_call_too(tmp_path):
+    write_audio(tmp_path/'a.wav', sine(500, 8000, 4000, amp=.5)[None], 8000)
+    dls = AudioDataLoaders.from_prev_next(tmp_path/'a.wav', 32, 32, whole=True, bs=16, seed=0)
+    learn = gan_learner(dls, Generator((2,), (4,)), Discriminator((4,), (4,)))
+    heard = AudioTensor.create(tmp_path/'a.wav', 0, 64)
+    y = learn.generate(50, prompt=heard, seed=0)
+    assert type(y) is AudioTensor and y.shape == (1, 50) and y.sr == 8000
+    torch.testing.assert_close(y.as_subclass(torch.Tensor), generate(learn.model.generator, 50, prompt=heard, seed=0)[0])
+    for bad in (1.5, -1, '5'):
+        with pytest.raises(ValueError, match='expected n'): learn.generate(bad)
+    with pytest.raises(ValueError, match='expected 8000 Hz'): learn.generate(10, prompt=AudioTensor(torch.zeros(1, 40), sr=44100))
 
 
 def test_learners_share_the_call(tmp_path):

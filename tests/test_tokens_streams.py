@@ -132,6 +132,35 @@ def test_files_shorter_than_a_window_are_named(folder):
     with pytest.raises(ValueError, match=r'3.wav: expected at least 301 samples'): loaders(folder, chunk_len=300)
 
 
+NOT_COUNTS = (0, -1, 1.5, 'a', True, math.nan)
+BAD_LOADERS = ([({k: v}, rf'expected {k}, a whole number') for k in ('chunk_len', 'bs', 'sr', 'n_ch') for v in NOT_COUNTS] + [({'val_bs': 0}, 'expected bs')] +
+               [({'valid': None, 'valid_pct': v}, 'valid_pct above 0 and below 1') for v in (0, 1, -.1, 1.5, math.nan, 'a')] +
+               [({'valid': None, 'valid_pct': v, 'split_by': 'time'}, 'valid_pct above 0 and below 1') for v in (0, 1, -.1, math.nan)] +
+               [({'n_tokens': v}, 'expected n_tokens >= 2') for v in (1, 0, -3, 1.5, 'a', True)] + [({'valid': None, 'split_by': 'x'}, "'file' or 'time'"), ({'valid': []}, 'others for validation')])
+
+
+@pytest.mark.parametrize('kw,says', BAD_LOADERS, ids=lambda o: '-'.join(map(str, o.items())) if isinstance(o, dict) else '')
+def test_settings_of_loaders_that_mean_nothing(folder, kw, says):
+    with pytest.raises(ValueError, match=says): loaders(folder, **kw)
+    if {'n_tokens', 'bs', 'val_bs'} & set(kw) or kw.get('valid') == []: return
+    kw = {k: v for k, v in kw.items() if k not in ('chunk_len', 'valid')} | ({'n_prev': kw['chunk_len'], 'n_next': 5} if 'chunk_len' in kw else {'n_prev': 20, 'n_next': 20})
+    if isinstance(kw['n_prev'], bool): return
+    with pytest.raises(ValueError, match=says if 'n_prev' not in kw or kw['n_prev'] == 20 else 'min_prev <= n_prev'):
+        AudioDataLoaders.from_prev_next(folder, bs=3, check=False, **kw)
+
+
+def test_a_recording_is_on_one_side_only(folder):
+    a, b, c = sorted(folder.glob('*.wav'))[:3]
+    with pytest.raises(ValueError, match='got it twice'): AudioDataLoaders.from_files([a, b, a], n_tokens=None, chunk_len=50)
+    with pytest.raises(ValueError, match='expected recordings, got none'): AudioDataLoaders.from_files([], n_tokens=None, chunk_len=50)
+    dls = AudioDataLoaders.from_files(folder, valid=[a], n_tokens=None, chunk_len=50, bs=2)
+    assert [f.path for f, in dls.valid._files] == [a] and a not in [f.path for f, in dls.train._files] and len(dls.train._files) == 4
+    with pytest.raises(ValueError, match='got 0 and 2'): AudioDataLoaders.from_files([a, b], valid=[a, b], n_tokens=None, chunk_len=50)
+    for pct in (.01, .8, .99):                                       # one file at least on either side
+        dls = AudioDataLoaders.from_files([a, b, c], valid_pct=pct, n_tokens=None, chunk_len=50, bs=2, seed=0)
+        assert len(dls.train._files) >= 1 and len(dls.valid._files) >= 1
+
+
 def test_no_sample_on_both_sides(tmp_path):
     write_audio(tmp_path/'a.wav', (torch.arange(4000)/4096)[None], 8000, subtype='FLOAT')
     dls = AudioDataLoaders.from_files(tmp_path/'a.wav', n_tokens=None, chunk_len=50, bs=4)

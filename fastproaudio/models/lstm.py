@@ -207,8 +207,8 @@ class SampleLSTM(Rebuildable):
     ):
         "Raise `ValueError` unless the input fits this network."
         if self.n_tokens==0:
-            if x.ndim!=3 or x.shape[1]!=self.n_in or x.shape[2]<1:
-                raise ValueError(f"expected samples (batch, {self.n_in}, samples), got {list(x.shape)}")
+            if x.ndim!=3 or x.shape[1]!=self.n_in or x.shape[2]<1 or not x.is_floating_point():
+                raise ValueError(f"expected samples (batch, {self.n_in}, samples) in floating point, got {list(x.shape)} {x.dtype}")
             return
         if x.ndim!=2 or x.shape[1]<1 or x.dtype!=torch.int64:
             raise ValueError(f"expected int64 tokens (batch, samples), got {list(x.shape)} {x.dtype}; use MuLaw({self.n_tokens})")

@@ -284,7 +284,10 @@ class SampleWaveNet(AudioModel):
                 if x.ndim!=3 or x.shape[1]!=self.n_tokens: raise ValueError(
                     f"expected tokens (batch, samples) or one-hot (batch, {self.n_tokens}, samples), got {list(x.shape)}; encode with mu_law_encode")
             elif x.ndim!=2: raise ValueError(f"expected tokens (batch, samples), got {list(x.shape)}; take one channel")
-        elif x.ndim!=3 or x.shape[1]!=self.n_in: raise ValueError(f"expected (batch, {self.n_in}, samples), got {list(x.shape)}")
+            else: self.check_tokens(x)
+        elif x.ndim!=3 or x.shape[1]!=self.n_in or not x.is_floating_point():
+            raise ValueError(f"expected (batch, {self.n_in}, samples) in floating point, got {list(x.shape)} {x.dtype}")
+        if x.shape[-1]<1: raise ValueError(f"expected at least 1 sample, got {list(x.shape)}")
         if self.n_knobs>0:
             if knobs is None: raise ValueError(f"expected knobs (batch, {self.n_knobs}), got none; pass a vector or a one-hot class")
             if knobs.ndim!=2 or knobs.shape[0]!=x.shape[0] or knobs.shape[1]!=self.n_knobs:
@@ -295,6 +298,15 @@ class SampleWaveNet(AudioModel):
             if local.ndim!=3 or local.shape[0]!=x.shape[0] or local.shape[1]!=self.n_local:
                 raise ValueError(f"expected local ({x.shape[0]}, {self.n_local}, frames), got {list(local.shape)}")
         elif local is not None: raise ValueError("this model has no local condition; build it with n_local, or leave it out")
+
+    def check_tokens(self,
+        x:Tensor, # Candidate tokens
+    ):
+        "Raise `ValueError` unless all are levels that this network has."
+        if not torch.jit.is_scripting():
+            if torch.compiler.is_compiling(): return             # a look at the numbers would break the graph
+        if bool((x<0).any()) or bool((x>=self.n_tokens).any()):
+            raise ValueError(f"expected tokens in 0..{self.n_tokens-1}, got {int(x.min())}..{int(x.max())}; encode with mu_law_encode")
 
     def spread(self,
         local:Tensor, # `(batch, n_local, frames)`, or at the sound's own rate
