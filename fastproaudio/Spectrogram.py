@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from . import spectro
 from .cqt import scale_factors
+from .stft import check_number, check_tensor
 
 # %% ../nbs/05_nnaudio.ipynb #1df0c84f
 def _rows(x):
     "`(batch, samples)` from the shapes that nnAudio takes."
+    check_tensor(x)
     if x.dim()==1: return x[None]
     if x.dim()==3 and x.shape[1]==1: return x[:, 0]
     if x.dim()==2: return x
@@ -148,7 +150,7 @@ class CQT1992(CQT1992v2):
     "`nnAudio.Spectrogram.CQT1992`: constant-Q, from 220 Hz unless told."
     def __init__(self, sr=22050, hop_length=512, fmin=220, fmax=None, n_bins=None, trainable_STFT=False, trainable_CQT=False,
                  bins_per_octave=12, filter_scale=1, output_format='Magnitude', norm=1, window='hann', center=True, pad_mode='reflect'):
-        if n_bins is None: n_bins = min(84, int(bins_per_octave*math.log2(sr/2/fmin)))
+        if n_bins is None: n_bins = max(1, min(84, int(bins_per_octave*math.log2(check_number(sr, 'sr', 0)/2/check_number(fmin, 'fmin', 0)))))
         super().__init__(sr, hop_length, fmin, fmax, n_bins, bins_per_octave, filter_scale, norm, window, center, pad_mode,
                          trainable_STFT or trainable_CQT, output_format)
 

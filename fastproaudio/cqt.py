@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stft import (_check_output, _pairs, add_frames, bins_first, check_band, fast_len, get_window, magnitude, matmul32,
+from .stft import (_check_output, _pairs, add_frames, bins_first, check_band, check_number, check_spectra, check_whole, fast_len, get_window, magnitude, matmul32,
     pad_ends, part_of, rows_of, wants)
 
 # %% ../nbs/03_cqt.ipynb #17a13347
@@ -52,12 +52,11 @@ def cqt_freqs(
     fmax:float=None, # Bins up to just below this, Hz
 ) -> np.ndarray: # `(n_bins,)`, Hz
     "Centre frequencies."
-    if fmin<=0: raise ValueError(f"expected fmin > 0, got {fmin}")
-    if bins_per_octave<1: raise ValueError(f"expected bins_per_octave >= 1, got {bins_per_octave}")
+    _check_bands(sr, fmin, bins_per_octave)
     if fmax is not None:
         check_band(sr, fmin, fmax)
         n_bins = math.ceil(bins_per_octave*math.log2(fmax/fmin) - 1e-9)
-    if n_bins<1: raise ValueError(f"expected n_bins >= 1, got {n_bins}")
+    check_whole(n_bins, 'n_bins')
     f = fmin*2.**(np.arange(n_bins)/bins_per_octave)
     if f[-1]>sr/2:
         most = math.floor(bins_per_octave*math.log2(sr/2/fmin)) + 1
@@ -66,6 +65,11 @@ def cqt_freqs(
     return f
 
 # %% ../nbs/03_cqt.ipynb #2c9535b0
+def _check_bands(sr, fmin, bins_per_octave):
+    check_number(sr, 'sr', 0)
+    check_number(fmin, 'fmin', 0)
+    check_whole(bins_per_octave, 'bins_per_octave')
+
 def cqt_lengths(
     freqs:np.ndarray, # Centre frequencies, Hz
     sr:int, # Sample rate, Hz
@@ -74,6 +78,7 @@ def cqt_lengths(
     gamma:float=0., # Extra bandwidth, Hz
 ) -> np.ndarray: # `(n_bins,)`, samples
     "Window lengths."
+    for name,v in (('filter_scale', filter_scale), ('gamma', gamma)): check_number(v, name)
     if filter_scale<=0 or gamma<0: raise ValueError(f"expected filter_scale > 0 and gamma >= 0, got {filter_scale} and {gamma}")
     alpha = 2**(1/bins_per_octave)-1
     return np.ceil(filter_scale/alpha*sr/(freqs+gamma/alpha)).astype(int)
@@ -163,7 +168,8 @@ class VQT(nn.Module):
         trainable=False, # `kernels` (or True): a convolution with learned kernels
     ):
         super().__init__()
-        if hop_length<1: raise ValueError(f"expected hop_length >= 1, got {hop_length}; 512 is usual")
+        check_whole(hop_length, 'hop_length', hint='; 512 is usual')
+        if not isinstance(norm, (int, float)) or not norm>=0: raise ValueError(f"expected norm 1, 2 or 0, got {norm!r}")
         check_pad(pad_mode)
         freqs = cqt_freqs(sr, fmin, n_bins, bins_per_octave, fmax)
         lengths = cqt_lengths(freqs, sr, bins_per_octave, filter_scale, gamma)
@@ -328,6 +334,7 @@ class InvertibleCQT(nn.Module):
         bins_per_octave:int=12, # Bins per octave
     ):
         super().__init__()
+        _check_bands(sr, fmin, bins_per_octave)
         if n_bins is None: n_bins = max(math.floor(bins_per_octave*math.log2(sr/2/fmin)), 1)
         freqs = cqt_freqs(sr, fmin, n_bins, bins_per_octave)
         self.sr,self.n_bins,self.bins_per_octave = sr,n_bins,bins_per_octave
@@ -377,9 +384,11 @@ class InvertibleCQT(nn.Module):
         length:int, # Samples of the sound
     ) -> Tensor: # `(..., samples)`
         "The sound with these coefficients; for changed ones the least-squares answer."
+        if not torch.jit.is_scripting(): check_whole(length, 'length')
+        if len(coefs)!=len(self.groups): raise ValueError(f"expected {len(self.groups)} groups of coefficients, got {len(coefs)}")
+        for c in coefs: check_spectra(c, c.shape[-2] if c.dim()>1 else 0, self.like)
         n = fast_len(length)
         lead = coefs[0].shape[:-2]
-        if len(coefs)!=len(self.groups): raise ValueError(f"expected {len(self.groups)} groups of coefficients, got {len(coefs)}")
         rows = coefs[0].reshape([-1, coefs[0].shape[-2], coefs[0].shape[-1]]).shape[0]
         X = torch.zeros(rows, n//2+1, dtype=coefs[0].dtype, device=coefs[0].device)
         total = torch.zeros(n//2+1, dtype=self.like.dtype, device=self.like.device)

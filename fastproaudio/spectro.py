@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .cqt import CQT, VQT, InvertibleCQT
-from .stft import (AmplitudeToDB, Bank, MelSpectrogram, MFCC, STFT, banded, bins_first, check_band, check_stft,
+from .stft import (AmplitudeToDB, Bank, MelSpectrogram, MFCC, STFT, banded, bins_first, check_band, check_number, check_stft, check_tensor, check_whole,
     framed_fft, get_window, iSTFT, invert_frames, magnitude, pad_ends, power_law, face_of, rows_of, wants, _check_power)
 
 # %% ../nbs/04_spectro.ipynb #28892ec9
@@ -39,9 +39,9 @@ def gammatone_bank(
     fmax:float=None, # Just above the highest centre, Hz; None: `sr/2`
 ) -> np.ndarray: # `(n_bins, n_fft//2+1)`, float64
     "Magnitudes of fourth-order gammatone filters at the bins of an FFT."
-    fmax = sr/2 if fmax is None else fmax
+    fmax = check_number(sr, 'sr', 0)/2 if fmax is None else fmax
     check_band(sr, fmin, fmax)
-    if n_bins<1: raise ValueError(f"expected n_bins >= 1, got {n_bins}")
+    for name,v in (('n_fft', n_fft), ('n_bins', n_bins)): check_whole(v, name)
     f = erb_freqs(n_bins, fmin, fmax)[:, None]
     r,theta = np.exp(-1.019*2*np.pi*(f/9.26449+24.7)/sr),2*np.pi*f/sr
     def response(z):
@@ -113,7 +113,8 @@ class GriffinLim(nn.Module):
         power:float=1., # Exponent of the magnitude that comes in
     ):
         super().__init__()
-        if n_iter<1 or not 0<=momentum<=1: raise ValueError(f"expected n_iter >= 1 and momentum in 0..1, got {n_iter} and {momentum}")
+        check_whole(n_iter, 'n_iter')
+        if not 0<=check_number(momentum, 'momentum')<=1: raise ValueError(f"expected momentum in 0..1, got {momentum}")
         self.stft = STFT(n_fft, hop_length, win_length, window, center, pad_mode)
         self.inv = iSTFT(n_fft, hop_length, win_length, window, center)
         self.n_iter,self.momentum,self.power = n_iter,momentum,_check_power(power)
@@ -122,8 +123,13 @@ class GriffinLim(nn.Module):
         s:Tensor, # Magnitude `(..., n_fft//2+1, frames)`
         length:Optional[int]=None, # Samples wanted; None: as many as the frames span
     ) -> Tensor: # `(..., samples)`
+        if not torch.jit.is_scripting(): check_tensor(s)
         if s.is_complex() or not s.is_floating_point() or s.dim()<2 or s.shape[-2]!=self.stft.freq_bins:
             raise ValueError(f"expected a magnitude (..., {self.stft.freq_bins}, frames), got {s.dtype} {list(s.shape)}")
+        if s.device!=self.stft.window.device:
+            raise ValueError(f"expected a magnitude on {self.stft.window.device}, where this layer is, got {s.device}; move one with .to(device)")
+        if s.numel()==0 or bool((s<0).any()):
+            raise ValueError("expected magnitudes of at least 0, got "+("none" if s.numel()==0 else "negative ones; 10**(db/20) makes them of dB"))
         m = s.reshape([-1, s.shape[-2], s.shape[-1]])
         if self.power!=1: m = m.clamp(min=0)**(1/self.power)
         z = torch.polar(torch.ones_like(m), guess_phase(m, self.stft.n_fft, self.stft.hop_length))
@@ -172,9 +178,11 @@ class CFP(nn.Module):
         g:tuple=(.24, .6, 1.), # Exponents of the spectrum, the cepstrum, the spectrum again, ...; 0: logarithm
     ):
         super().__init__()
-        check_band(sr, fmin, fmax)
-        if len(g)<2: raise ValueError(f"expected at least two exponents g, for a spectrum and a cepstrum, got {g}")
-        n = int(sr/resolution_hz)
+        check_band(sr, check_number(fmin, 'fmin', 0), fmax)
+        check_whole(bins_per_octave, 'bins_per_octave')
+        if not isinstance(g, (tuple, list)) or len(g)<2: raise ValueError(f"expected at least two exponents g, for a spectrum and a cepstrum, got {g}")
+        for v in g: check_number(v, 'exponents g')
+        n = int(sr/check_number(resolution_hz, 'resolution_hz', 0))
         check_stft(n, win_length, hop_length, 'constant')
         self.sr,self.hop_length,self.n_fft,self.g = sr,hop_length,n-n%2,[float(v) for v in g]
         self.n_freq,self.n_quef = round(fmax/resolution_hz)+1,round(sr/fmin)+1

@@ -128,7 +128,9 @@ def test_cuda_equals_cpu(layer):
     assert close(out.detach().cpu(), y, 3*tol_of(layer)) and torch.isfinite(z.grad).all()
 
 @pytest.mark.parametrize('bad,say', [(torch.full((1, 1, n), math.nan), 'NaN or Inf'), (torch.zeros(1, 1, n).short(), '32768'),
-    (torch.zeros(1, 1, 0), 'not empty'), (torch.zeros(1, 1, 1, n), 'expected')])
+    (torch.zeros(1, 1, 0), 'not empty'), (torch.zeros(1, 1, 1, n), 'expected'), (torch.full((1, 1, n), -math.inf), 'NaN or Inf'), (torch.zeros(1, 1, n, dtype=torch.bool), 'float waveform'),
+    (torch.zeros(1, 1, n, dtype=torch.complex64), 'float waveform'), (torch.zeros(0, 1, n), 'not empty'), (torch.tensor(0.), 'not empty'), (np.zeros(n, np.float32), 'torch.as_tensor'), ([0.]*n, 'torch.as_tensor')],
+    ids=['nan', 'int16', 'empty', '4 axes', 'inf', 'bool', 'complex', 'no batch', 'number', 'array', 'list'])
 def test_bad_sound_says_what_to_do(layer, bad, say):
     with pytest.raises(ValueError, match=say): layer(bad)
 
@@ -341,14 +343,88 @@ def test_centred_frames_cannot_stream():
     (lambda: CQT(sr, n_bins=100), 'take n_bins <= 9'), (lambda: CQT(sr, fmin=0.), 'fmin > 0'), (lambda: CQT(sr, fmin=900., fmax=100.), 'fmin < fmax'), (lambda: CQT(sr, fmax=9000.), 'Nyquist'),
     (lambda: VQT(sr, gamma=-1.), 'gamma >= 0'), (lambda: VQT(sr, scale='l2'), 'librosa, convolutional, wrap'), (lambda: InvertibleCQT(sr, fmin=9000.), 'Nyquist'),
     (lambda: iSTFT(512, 512), 'smaller hop_length'), (lambda: GriffinLim(512, n_iter=0), 'n_iter >= 1'), (lambda: CFP(sr, fmin=2000., fmax=1000.), 'fmin < fmax'),
-    (lambda: AmplitudeToDB(amin=0.), 'amin > 0')])
+    (lambda: AmplitudeToDB(amin=0.), 'amin > 0'), (lambda: AmplitudeToDB(power=2.), 'power True'), (lambda: MFCC(sr, norm='slaney'), "'ortho' or None"),
+    (lambda: STFT(512, window=np.full(512, math.nan)), 'NaN or Inf'), (lambda: STFT(512, window=np.zeros(512)), 'not all 0'), (lambda: STFT(1, freq_scale='log'), 'n_fft for a log scale >= 2'),
+    (lambda: CFP(sr, fmin=0.), 'fmin > 0'), (lambda: CFP(sr, g=(math.nan, 1)), 'exponents g'), (lambda: CFP(sr, g=1.), 'two exponents'), (lambda: InvertibleCQT(sr, fmin=0.), 'fmin > 0'),
+    (lambda: GriffinLim(512, momentum=math.nan), 'momentum'), (lambda: CQT(sr, norm='l2'), 'norm 1, 2 or 0')])
 def test_bad_settings_say_what_to_do(make, say):
     with pytest.raises(ValueError, match=say): make()
+
+COUNTS, NUMBERS = (0, -1, 1.5, math.nan, 'a', True), (math.nan, math.inf, 'a', True)
+MAKE = dict(STFT=lambda **k: STFT(**{'n_fft': 256, **k}), STFT_log=lambda **k: STFT(256, freq_scale='log', **{'fmin': 50., 'fmax': 2000., 'sr': sr, **k}),
+    iSTFT=lambda **k: iSTFT(**{'n_fft': 256, **k}), Mel=lambda **k: MelSpectrogram(**{'sr': sr, 'n_fft': 256, 'n_mels': 20, **k}),
+    MFCC=lambda **k: MFCC(**{'sr': sr, 'n_mfcc': 10, 'n_fft': 256, 'n_mels': 20, **k}), Gammatonegram=lambda **k: Gammatonegram(**{'sr': sr, 'n_fft': 256, 'n_bins': 20, **k}),
+    CQT=lambda **k: CQT(**{'sr': sr, 'fmin': 200., 'n_bins': 24, **k}), VQT=lambda **k: VQT(**{'sr': sr, 'fmin': 200., 'n_bins': 24, **k}),
+    InvertibleCQT=lambda **k: InvertibleCQT(**{'sr': sr, 'fmin': 200., **k}), GriffinLim=lambda **k: GriffinLim(**{'n_fft': 256, **k}), CFP=lambda **k: CFP(**{'sr': sr, **k}), dB=AmplitudeToDB)
+COUNTED = dict(STFT=('n_fft', 'hop_length', 'win_length', 'freq_bins'), STFT_log=('hop_length', 'win_length', 'freq_bins'), iSTFT=('n_fft', 'hop_length', 'win_length'),
+    Mel=('n_fft', 'hop_length', 'win_length', 'n_mels'), MFCC=('n_fft', 'hop_length', 'n_mels', 'n_mfcc'), Gammatonegram=('n_fft', 'hop_length', 'win_length', 'n_bins'),
+    CQT=('hop_length', 'n_bins', 'bins_per_octave'), VQT=('hop_length', 'n_bins', 'bins_per_octave'), InvertibleCQT=('n_bins', 'bins_per_octave'),
+    GriffinLim=('n_fft', 'hop_length', 'win_length', 'n_iter'), CFP=('hop_length', 'win_length', 'bins_per_octave'))
+MEASURED = dict(STFT=('sr',), STFT_log=('sr', 'fmin', 'fmax'), Mel=('sr', 'fmin', 'fmax', 'power'), MFCC=('sr', 'fmin', 'fmax', 'power', 'amin', 'ref', 'top_db'), Gammatonegram=('sr', 'fmin', 'fmax', 'power'),
+    CQT=('sr', 'fmin', 'fmax', 'filter_scale'), VQT=('sr', 'fmin', 'fmax', 'filter_scale', 'gamma'), InvertibleCQT=('sr', 'fmin'), GriffinLim=('momentum', 'power'),
+    CFP=('sr', 'fmin', 'fmax', 'resolution_hz'), dB=('amin', 'ref', 'top_db'))
+
+@pytest.mark.parametrize('name,key', [(n, k) for n,ks in COUNTED.items() for k in ks])
+def test_every_count_is_a_whole_number(name, key):
+    MAKE[name]()
+    for v in COUNTS:
+        with pytest.raises(ValueError, match=f'expected {key}\\b.*a whole number, got'): MAKE[name](**{key: v})
+
+@pytest.mark.parametrize('name,key', [(n, k) for n,ks in MEASURED.items() for k in ks])
+def test_every_measure_is_a_number(name, key):
+    for v in NUMBERS + ((0, -1) if key in ('sr', 'power', 'resolution_hz') else ()):
+        with pytest.raises(ValueError, match=f'expected {key}\\b.*a finite number, got'): MAKE[name](**{key: v})
+
+@pytest.mark.parametrize('name', [n for n in MAKE if n!='InvertibleCQT' and n!='dB' and n!='GriffinLim' and n!='CFP'])
+def test_what_is_to_be_trained_has_a_name(name):
+    for v in (5, 'x', ('window', 'x'), 2.5):
+        with pytest.raises(ValueError, match='expected trainable to be'): MAKE[name](trainable=v)
+
+@pytest.mark.parametrize('n_fft', [1, 2, 3, 255, 257])
+def test_odd_and_tiny_transforms(n_fft):
+    x = sound()[:, :, :2000]
+    z = STFT(n_fft, 1, pad_mode='constant', window='boxcar')(x)
+    assert z.shape[-2]==n_fft//2+1
+    assert close(iSTFT(n_fft, 1, window='boxcar')(z, x.shape[-1]), x, 1e-5)
 
 @pytest.mark.parametrize('layer,say', [(STFT(2048), '1025 samples for reflect padding, got 1000'), (STFT(2048, center=False), '2048 samples for one frame, got 1000'),
     (MelSpectrogram(sr, 2048, center=False), '2048 samples'), (CQT(sr), 'for reflect padding'), (CQT(sr, center=False), 'the longest window')])
 def test_too_short_sound_says_what_to_do(layer, say):
     with pytest.raises(ValueError, match=say): layer(torch.zeros(1, 1, 1000))
+
+def test_inverses_refuse_what_they_cannot_invert():
+    z = STFT(256)(sound()[:1])
+    late = z.clone(); late[..., -1] = complex(math.nan, 0)
+    for inv in (iSTFT(256), iSTFT(256, trainable=True), STFT(256).inverse):
+        for bad,say in ((z.abs(), 'needs the phase'), (late, 'NaN or Inf'), (z[..., :-1, :], r'\(..., 129'), (z[..., :0], r'\(..., 129'), (z.to('meta'), 'move one with .to'), (z.numpy(), 'torch.as_tensor'),
+                        (z[..., :1], 'span at least 1 sample')):
+            with pytest.raises(ValueError, match=say): inv(bad)
+        for length in (0, -1, 1.5, math.nan):
+            with pytest.raises(ValueError, match='length >= 1'): inv(z, length)
+        assert inv(z.to(torch.complex128), 500).shape[-1]==500
+    gl,m = GriffinLim(256, n_iter=1),z.abs()
+    for bad,say in ((z, 'expected a magnitude'), (-m, 'of dB'), (m*math.nan, 'NaN or Inf'), (m[..., :0], 'got none'), (m.to('meta'), 'move one with .to'), (m.numpy(), 'torch.as_tensor'), (m.long(), 'int64'),
+                    (m[..., :1], 'span at least 1 sample')):
+        with pytest.raises(ValueError, match=say): gl(bad)
+    c = InvertibleCQT(sr, fmin=200.)
+    parts = c(sound()[:1])
+    for bad,say in ((parts[:-1], 'groups'), ([p.abs() for p in parts], 'needs the phase'), ([p*math.nan for p in parts], 'NaN or Inf'), ([p[..., :-1] for p in parts], 'in group 0')):
+        with pytest.raises(ValueError, match=say): c.inverse(bad, n)
+    for length in (0, -1, 1.5, None):
+        with pytest.raises(ValueError, match='length >= 1'): c.inverse(parts, length)
+    for bad,say in ((z, 'abs'), (m[0, 0, 0], 'bins, frames'), (m[..., :0], 'not empty'), (m.numpy(), 'torch.as_tensor')):
+        with pytest.raises(ValueError, match=say): AmplitudeToDB()(bad)
+
+@pytest.mark.parametrize('block', [torch.zeros(1, 1, 500, dtype=torch.int16), torch.zeros(1, 2, 500), torch.zeros(500), torch.zeros(1, 1, 500, device='meta')], ids=['int16', 'stereo', 'one axis', 'device'])
+def test_a_stream_takes_blocks_like_its_state(block):
+    for layer in (STFT(256, center=False), MelSpectrogram(sr, 256, 64, 20, center=False)):
+        with pytest.raises(ValueError, match=r'expected a block \(1, 1, samples\) of floats'): layer.stream(block, layer.init_state(1))
+
+@pytest.mark.parametrize('fmin', [0., -1., math.nan, 'a'])
+def test_the_other_spelling_refuses_too(fmin):
+    for cls in (Spectrogram.CQT1992, Spectrogram.CQT1992v2, Spectrogram.CQT2010, Spectrogram.CQT2010v2, Spectrogram.CQT2019, Spectrogram.VQT):
+        with pytest.raises(ValueError, match='expected fmin > 0'): cls(sr=sr, fmin=fmin)
+    with pytest.raises(ValueError, match='torch.as_tensor'): Spectrogram.STFT(256)(np.zeros(1000, np.float32))
 
 # ---- peers, where they are installed
 
