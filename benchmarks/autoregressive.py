@@ -145,6 +145,7 @@ def main():
     p.add_argument('--lr', type=float, default=4e-3)
     p.add_argument('--weight-p', type=float, default=.3, help='dropout of recurrent weights, in both')
     p.add_argument('--output-p', type=float, default=.1, help='dropout of the last features, in both')
+    p.add_argument('--gain-db', type=float, default=8., help='louder and softer by up to this much, and upside down, in training; 0: as it is')
     p.add_argument('--chunk', type=int, default=128)
     p.add_argument('--bs', type=int, default=16)
     p.add_argument('--no-peer', action='store_true')
@@ -166,7 +167,7 @@ def main():
                 (Path(tmp)/name).mkdir()
                 resample_file(f, Path(tmp)/name/f'{name}.wav', a.sr, 'PCM_16')
         dls = AudioDataLoaders.from_files(Path(tmp)/'train', valid=Path(tmp)/'valid', n_tokens=a.tokens, chunk_len=a.chunk, bs=a.bs,
-                                          val_bs=64, seed=0, read_len=16*a.chunk)
+                                          val_bs=64, seed=0, read_len=16*a.chunk, gain_db=a.gain_db, flip_polarity=a.gain_db>0)
         print(f"{a.sr} Hz, {a.tokens} tokens, {dls.train.n*a.chunk/a.sr:.0f} s train, {dls.valid.n*a.chunk/a.sr:.0f} s valid, {a.threads} thread(s)")
         for k,v in next_baselines(dls).items(): print(f"{k:>22} {v:8.3f} {'match' if 'match' in k else 'bits'}")
         torch.manual_seed(0)

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['waveform_to_categorical', 'MuLaw', 'mu_law_encoding', 'mu_law_decoding', 'waveform_to_input', 'logit_to_categorical',
-           'SampleBlock', 'TokenBlock']
+           'RandomGain', 'SampleBlock', 'TokenBlock']
 
 # %% ../nbs/22_tokens.ipynb #0794e3a7
 from fastai.basics import *
 from fastai.data.all import *
 from .core import *
 from .data import *
-from .dsp import mu_law_decode,mu_law_encode
+from .dsp import db2amp,mu_law_decode,mu_law_encode
 from .streams import *
 
 # %% ../nbs/22_tokens.ipynb #ab2ddfec
@@ -82,6 +82,27 @@ def logit_to_categorical(
     "The likeliest tokens."
     return logits.argmax(1)
 
+# %% ../nbs/22_tokens.ipynb #607b9ed5
+class RandomGain(Transform):
+    "In training, each row of a batch louder or softer; what would clip is not raised as far."
+    order,split_idx = 40,0
+    def __init__(self,
+        db:float=8., # Most change, to either side
+        every:int=1, # Batches that a row keeps its level for, about
+        seed:int=None, # Of the draws, None: any
+    ):
+        if not 0<=db<=60 or every<1: raise ValueError(f"expected db in 0..60 and every of at least 1, got {db} and {every}")
+        store_attr('db,every')
+        self.turn = random.Random(random.getrandbits(64) if seed is None else seed)
+        self.rng = torch.Generator()                                               # a checkpoint keeps the state of both
+        self.rng.manual_seed(self.turn.getrandbits(63))
+
+    def encodes(self, x:AudioTensor) -> AudioTensor:
+        "`(batch, channels, samples)`."
+        if self.turn.random()*self.every<1: self.rng.manual_seed(self.turn.getrandbits(63))
+        gain = db2amp(self.db*(2*torch.rand(len(x), 1, 1, generator=self.rng.clone_state())-1)).to(x)
+        return x*gain.minimum(1/cast(x, Tensor).abs().amax((1, 2), keepdim=True).clamp(min=1e-9)).maximum(torch.ones_like(gain).minimum(gain))
+
 # %% ../nbs/22_tokens.ipynb #807d4255
 def SampleBlock(
     sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
@@ -89,6 +110,7 @@ def SampleBlock(
     resample:bool=False, # Convert files of another rate, in memory
     carry:bool=True, # Rows of a batch continue those of the batch before; False: shuffled chunks
     tfms:tuple=(), # What to do with a batch before it is split into input and target
+    gain:RandomGain=None, # What makes it louder and softer in training, if anything does
     knobs:KnobsOf=None, # What conditions whole files, if anything does
     hop:int=None, # Samples per frame of a series that conditions them, if any does
     **kwargs, # For the loader: `chunk_len`, `preload`, ...
@@ -96,7 +118,7 @@ def SampleBlock(
     "Samples `(batch, channels, samples)` and their successors: the embedding of a sample is its channels."
     block = AudioBlock(sr, n_ch, resample=resample, **{'right':1, **kwargs})
     block.dl_type = StreamDL if carry else ChunkDL
-    block.batch_tfms = L(block.batch_tfms)+L(*tfms)+L(NextSample(n_ch if tfms else 1, knobs, hop))
+    block.batch_tfms = L(block.batch_tfms)+L(gain if gain else [])+L(*tfms)+L(NextSample(n_ch if tfms else 1, knobs, hop))
     return block
 
 def TokenBlock(
@@ -124,6 +146,7 @@ def from_files(cls:AudioDataLoaders,
     knobs:Callable=None, # From a path to what conditions the file: a class name (`parent_label`), a number or several
     local:Callable=None, # From a path to a series `(n_local, frames)`: an array, a tensor or the path of a `.npy` file
     hop:int=1, # Samples per frame of it
+    gain_db:float=0., # In training, louder or softer by up to this much: more from little sound
     path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Streams in validation
     device=None, # Device of the batches
@@ -139,7 +162,8 @@ def from_files(cls:AudioDataLoaders,
         if not train or not valid: raise ValueError(f"expected recordings for training and others for validation, got {len(train)} and {len(valid)}")
     if local and (n_ch or 1)>1 and n_tokens: raise ValueError(f"expected one channel of tokens with a local condition, got n_ch={n_ch}; mix them")
     of = KnobsOf(knobs, train+valid) if knobs else None
-    args = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, knobs=of, hop=hop if local else None)
+    args = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, knobs=of, hop=hop if local else None,
+                gain=RandomGain(gain_db, every=64 if carry else 1, seed=kwargs.get('seed')) if gain_db else None)
     blocks,getters = [SampleBlock(**args) if n_tokens is None else TokenBlock(n_tokens, **args)],[noop]
     if of: blocks,getters = blocks+[TransformBlock()],getters+[of]
     if local: blocks,getters = blocks+[TransformBlock(type_tfms=OpenSeries(local, hop, sr, n_ch, resample))],getters+[noop]

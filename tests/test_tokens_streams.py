@@ -8,6 +8,7 @@ import torch
 from fastai.basics import Callback, CancelFitException, Path, first, load_learner, set_seed
 import fastai.callback.schedule  # gives learners fit_one_cycle and lr_find
 
+import fastproaudio.sequences  # gives loaders from_prev_next
 from fastproaudio.autoregressive import CarryState, NextBaselines, autoregressive_learner, next_baselines
 from fastproaudio.core import AudioTensor, AudioTokens
 from fastproaudio.data import AudioDataLoaders
