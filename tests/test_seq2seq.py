@@ -171,7 +171,7 @@ def test_adversaries_change_one_at_a_time_and_stay_in_play(tone):
         def after_step(self):
             now = [list(m.parameters()) for m in (self.model.generator, self.model.critic)]
             moved.append(tuple(any(not torch.equal(a, b) for a, b in zip(w, n)) for w, n in zip(self.was, now)))
-    with learn.no_bar(), learn.no_logging(): learn.fit(12, 2e-3, cbs=Look())
+    with learn.no_bar(), learn.no_logging(): learn.fit(20, 2e-3, cbs=Look())
     assert {(True, False), (False, True)} == set(moved)
     x, _ = dls.valid.one_batch()
     x = x.as_subclass(torch.Tensor)
@@ -179,7 +179,7 @@ def test_adversaries_change_one_at_a_time_and_stay_in_play(tone):
     assert torch.equal(made[..., :128], x)
     power = torch.fft.rfft(made[..., 128:]*torch.hann_window(128)).abs().square().mean((0, 1))
     assert power[6:11].sum() > .8*power.sum() and made[..., 128:].std() > .1
-    assert .4 < critic_accuracy(learn) <= 1
+    assert .5 < critic_accuracy(learn) <= 1
 
 
 # folders
