@@ -401,7 +401,7 @@ def _span(self:ChunkDL, f, left, right):
     if not self.pad:
         raise ValueError(f"{f.path}: expected at least {left+self.chunk_len+right} samples "
                          f"(context {left}+{right}, chunk_len {self.chunk_len}), got "
-                         f"{f.stop-f.lo}; use a smaller chunk_len or model, or pad=True")
+                         f"{f.stop-max(f.start-left, f.lo)}; use a smaller chunk_len or model, or pad=True")
     return f.start,f.start+self.chunk_len
 
 @patch(as_prop=True)

@@ -143,6 +143,8 @@ def from_files(cls:AudioDataLoaders,
     sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
     n_ch:int=1, # Channels
     resample:bool=False, # Convert files of another rate, in memory
+    chunk_len:int=None, # Samples of a row; None: 512 where rows go on, 2048 where they do not
+    bs:int=None, # Rows of a batch; None: 16 where they go on, 8 where they do not
     knobs:Callable=None, # From a path to what conditions the file: a class name (`parent_label`), a number or several
     local:Callable=None, # From a path to a series `(n_local, frames)`: an array, a tensor or the path of a `.npy` file
     hop:int=1, # Samples per frame of it
@@ -169,4 +171,5 @@ def from_files(cls:AudioDataLoaders,
     if local: blocks,getters = blocks+[TransformBlock(type_tfms=OpenSeries(local, hop, sr, n_ch, resample))],getters+[noop]
     if len(blocks)>1: blocks,getters = blocks+[TransformBlock()],getters+[later]
     db = DataBlock(blocks, getters=getters, n_inp=max(1, len(blocks)-1), splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
-    return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
+    sizes = dict(chunk_len=ifnone(chunk_len, 512 if carry else 2048), bs=ifnone(bs, 16 if carry else 8))
+    return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **sizes, **kwargs})

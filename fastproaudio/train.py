@@ -270,8 +270,9 @@ def train_generator(
     set_seed(seed)
     model = GENERATORS[net](n_tokens)
     recurrent = getattr(model, 'recurrent', False)
-    dls = AudioDataLoaders.from_files(files, n_tokens=n_tokens, carry=recurrent, path=out, n_ch=1, seed=seed, pad=not recurrent,
-                                      **{'chunk_len':512 if recurrent else 4096, 'bs':32 if recurrent else 4, 'valid_pct':.1, **kwargs})
+    sizes = dict(chunk_len=512, bs=32) if recurrent else dict(chunk_len=4096, bs=4, pad=True, from_silence=True)
+    dls = AudioDataLoaders.from_files(files, n_tokens=n_tokens, carry=recurrent, path=out, n_ch=1, seed=seed,
+                                      **{**sizes, 'gain_db':6., 'valid_pct':.1, **kwargs})
     learn = autoregressive_learner(dls, model)
     bits = _fit(learn, minutes, f'learning {net}', quiet, 'bits_per_sample', 'bits per sample', clock=clock)
     beat = first(cb for cb in learn.cbs if isinstance(cb, NextBaselines)).scores
