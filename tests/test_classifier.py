@@ -1,5 +1,6 @@
 "Properties of the sound classifier, its labels and their export, on the bundled one-shots."
 
+import math
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def learn(tmp_path_factory):
     torch.set_num_threads(1)
     set_seed(0)
     learn = classifier_learner(loaders(), width=8, mixup=0, path=tmp_path_factory.mktemp('learn'))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(60, 1e-2)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(120, 1e-2)
     return learn
 
 def untrained(sr=SR, arch='spec'):
@@ -59,10 +60,20 @@ def test_level_and_trailing_silence_change_nothing(arch):
         torch.testing.assert_close(net(x), net(.25*x), atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(net(x), net(torch.cat([x, torch.zeros(1, 1, 3000)], -1)), atol=1e-3, rtol=1e-3)
 
-def test_a_learned_front_takes_part():
-    net = SoundClassifier(SR, ['a', 'b'], front=MelPicture(SR, 40, trainable='bank'), width=4).eval()
+@pytest.mark.parametrize('front', [MelPicture, LogPicture])
+def test_a_learned_front_takes_part(front):
+    net = SoundClassifier(SR, ['a', 'b'], front=front(SR, 40, trainable='bank'), width=4).eval()
     net(noise(6000, seed=0)[None])[0, 0].backward()
     assert net.front.mel.bank.weight.grad.abs().max()>0
+
+@pytest.mark.parametrize('sr', [8000, 16000, 22050, 44100, 48000, 96000])
+def test_pitch_bands_are_filled_and_evenly_spaced(sr):
+    front = LogPicture(sr)
+    bank = front.mel.bank.dense()
+    assert bank.shape==(front.n_fft//2+1, 64) and (bank.amax(0)>.5).all() and (bank>=0).all() and (bank<=1).all()
+    loudest = [int(front(sine(hz, sr, sr)[None, None])[0, 0].mean(-1).argmax()) for hz in (60, 120, 240, 480, 960, 1920)]
+    steps = torch.tensor(loudest).diff()
+    assert (steps-64/math.log2(min(16000, sr/2)/30)).abs().max()<=1.5
 
 @pytest.mark.parametrize('gap_ms', [60, 120, 500])
 @pytest.mark.parametrize('hz', [55, 440])
