@@ -57,7 +57,7 @@ CASES = [('audacity', 'folder', tcn), ('nam', 'a.nam', small_nam), ('nam', 'a.na
          ('nn_tilde', 'a.ts', rich_nam), ('torch_export', 'a.pt2', rich_nam), ('nam', 'a.nam', rich_nam), ('nam', 'a.nam', lambda: NAMConvNet(3, [1, 2, 4], batchnorm=True)),
          ('nam', 'a.nam', lambda: set_nam_weights(NAMLinear(5, bias=True), [1., .5, .2, .1, -.3, .05])),
          ('onnx', 'a.onnx', small_nam), ('onnx', 'a.onnx', lambda: lstm(1., hidden=4, n_layers=2)), ('onnx', 'a.onnx', lambda: NAMLSTM(4, 2, run_in=500)),
-         ('rtneural', 'a.json', stack), ('rtneural', 'a.json', lambda: lstm(0., hidden=4)), ('rtneural', 'a.json', lambda: NAMLSTM(4, 2, run_in=500)),
+         ('rtneural', 'a.json', stack), ('rtneural', 'a.json', lambda: lstm(0., hidden=4)), ('rtneural', 'a.json', lambda: lstm(1., hidden=4)), ('rtneural', 'a.json', lambda: NAMLSTM(4, 2, run_in=500)),
          ('guitarml', 'a.json', lambda: lstm(1., hidden=20)), ('guitarml', 'a.json', lambda: lstm(0., hidden=4, n_layers=2))]
 
 
@@ -112,7 +112,7 @@ def test_refuses_nan_and_writes_nothing(target, tmp_path):
 REFUSED = [('nam', 'a.nam', lambda: TCN(n_knobs=2, n_blocks=1), '2 knobs'), ('nam', 'a.nam', lambda: TCN(n_in=2, n_out=2, n_blocks=1), '2 channels in'),
            ('nam', 'a.nam', lambda: TCN(n_blocks=1, causal=False), 'samples ahead'), ('nam', 'a.nam', lambda: lstm(1., hidden=4), 'LSTMEffect'),
            ('nn_tilde', 'a.ts', lambda: nn.Sequential(nn.Conv1d(1, 1, 1)), 'cannot run in blocks'),
-           ('rtneural', 'a.json', lambda: lstm(1., hidden=4), 'no skips'), ('rtneural', 'a.json', tcn, 'TCN'),
+           ('rtneural', 'a.json', lambda: lstm(.5, hidden=4), 'gain of 0.5'), ('rtneural', 'a.json', tcn, 'TCN'),
            ('rtneural', 'a.json', lambda: nn.Sequential(nn.Conv1d(1, 1, 1), nn.GroupNorm(1, 1)), 'GroupNorm'),
            ('guitarml', 'a.json', tcn, 'TCN'), ('guitarml', 'a.json', lambda: lstm(.5, hidden=4), 'gain of 0.5')]
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['export_rtneural', 'rtneural_player', 'guitarml_player', 'export_guitarml', 'NumbersEffect', 'is_rtneural',
-           'is_guitarml', 'load_rtneural', 'load_guitarml']
+           'is_guitarml', 'load_rtneural', 'load_guitarml', 'render_rtneural']
 
 # %% ../../nbs/18e_rtneural.ipynb #3aa5456a
-import json
+import json, os, subprocess
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +83,9 @@ class _Stack(nn.Module):
     def forward(self, x): return self.net(torch.cat([x.new_zeros(*x.shape[:2], self.receptive_field-1), x], -1))
 
 def export_rtneural(
-    obj, # Trained `Learner`, `NAMLSTM`, `LSTMEffect` with its dry path at 0, or an `nn.Sequential` of valid `Conv1d` and activations
+    obj, # Trained `Learner`, `NAMLSTM`, `LSTMEffect` with its dry path at 0 or 1, or an `nn.Sequential` of valid `Conv1d` and activations
     path, # File to write, `.json`
-    sr:int=None, # Sample rate, Hz, noted in the file; None: as the learner's data
+    sr:int=None, # Sample rate, Hz, noted in the file as `samplerate`; None: as the learner's data
     tol:float=1e-5, # Largest difference from eager allowed, full scale 1
 ) -> ExportReport: # What was checked
     "Write a model for RTNeural, played back in numpy before it is named done."
@@ -93,13 +93,24 @@ def export_rtneural(
     if _is_lstm(model):
         model = fit_for(obj, 'rtneural', mono=True)
         layers,w,b,dry = _lstm_of(model, 'rtneural')
-        if dry: raise ValueError(f"rtneural cannot play this {type(model).__name__}: it adds the dry sound, and the format has no skips; use guitarml or set model.dry to 0")
-        content = _lstm_json(layers, w, b)
+        content,notes = _lstm_json(layers, w, b),_lstm_notes(layers, dry)
     elif isinstance(model, nn.Sequential):
-        content = _stack_json(_stack_of(model))
+        content,dry,notes = _stack_json(_stack_of(model)),False,["AIDA-X plays LSTMs only: this file is for a program that loads it with RTNeural itself"]
         model = _Stack(frozen_copy(model))
     else: raise ValueError(f"rtneural cannot play this {type(model).__name__}: expected a NAMLSTM, an LSTMEffect or an nn.Sequential of Conv1d and activations")
-    return _written(path, dict(in_shape=_shape(1), sample_rate=sr, layers=content), 'rtneural', model, sr, tol)
+    report = _written(path, dict(in_shape=_shape(1), in_skip=int(dry), samplerate=sr, layers=content), 'rtneural', model, sr, tol)
+    report.notes += notes
+    return report
+
+_AIDA = (8, 12, 16, 20, 32, 40, 64, 80)     # the sizes of LSTM that AIDA-X is compiled for (its model_variant.hpp)
+
+def _lstm_notes(layers, dry):
+    "Which players of RTNeural files are for this one."
+    sizes = f"AIDA-X plays one LSTM of {', '.join(map(str, _AIDA[:-1]))} or {_AIDA[-1]} units"
+    fits = len(layers)==1 and layers[0][1].shape[1] in _AIDA
+    notes = [] if fits else [f"{sizes}: this file is for a program that loads it with RTNeural itself"]
+    if dry: notes.append("the host adds the dry sound, as in_skip says and AIDA-X does; RTNeural's own loader does not read it")
+    return notes
 
 def _written(path, content, target, model, sr, tol):
     "Write, play back, compare, report."
@@ -180,7 +191,9 @@ def rtneural_player(
 ): # Function of `(n,)`, from zeros
     "A player of an RTNeural file in numpy; `ValueError` in one sentence for a damaged one."
     what,raw = str(path),read_json(path)
-    layers = raw.get('layers')
+    layers,skip = raw.get('layers'),whole_number(raw.get('in_skip', 0), f'{what}: in_skip', 0, 1)
+    for k in ('in_gain', 'out_gain'):
+        if raw.get(k, 0)!=0: raise ValueError(f"{what}: expected {k} 0 dB, got {str(raw[k])[:40]}; put the gain into the weights")
     if not isinstance(layers, list) or not 1<=len(layers)<=500: raise ValueError(f"{what}: expected 1 to 500 layers, got {str(layers)[:40]}")
     fns,n = [],1
     for i,l in enumerate(layers):
@@ -188,9 +201,9 @@ def rtneural_player(
         fns.append(f)
     if n!=1: raise ValueError(f"{what}: expected one channel out, got {n}")
     def play(x):
-        y = np.asarray(x, dtype=np.float64)[:, None]
+        y = dry = np.asarray(x, dtype=np.float64)[:, None]
         for f in fns: y = f(y)
-        return y[:, 0]
+        return (y+skip*dry)[:, 0]
     return play
 
 def guitarml_player(
@@ -232,8 +245,16 @@ def export_guitarml(
     state = {f'rec.{k}_l{i}':v.tolist() for i,(wi,u,bias) in enumerate(layers)
              for k,v in dict(weight_ih=wi, weight_hh=u, bias_ih=bias, bias_hh=0*bias).items()}
     report = _written(path, dict(model_data=data, state_dict={**state, 'lin.weight':w.tolist(), 'lin.bias':b.tolist()}), 'guitarml', model, sr, tol)
-    if (h, len(layers), dry)!=(20, 1, True): report.notes.append("NeuralPi plays only one layer of 20 with the dry sound added; other players take this file")
+    report.notes.append(_guitarml_note(h, len(layers), dry, sr))
     return report
+
+def _guitarml_note(h, n_layers, dry, sr):
+    "Which plugin is for this file: they read the weights of one layer, and neither its size nor `skip`."
+    if n_layers==1 and dry and h==20: return "NeuralPi plays it, at the rate of its device"
+    if n_layers==1 and dry and h==40:
+        return "Proteus plays it" if sr==44100 else f"Proteus plays it as if it were made for 44100 Hz, not {sr}: train at 44100 Hz"
+    return ("NeuralPi plays one layer of 20 units and Proteus one of 40, both with the dry sound added whatever the file says: "
+            "this one would sound wrong there, and is for players that read hidden_size, num_layers and skip")
 
 # %% ../../nbs/18e_rtneural.ipynb #d1ef6e0c
 class NumbersEffect(nn.Module):
@@ -273,10 +294,25 @@ def load_rtneural(
     path, # File
 ) -> NumbersEffect: # Playable
     "Load an RTNeural file; it holds numbers only, no code."
-    return NumbersEffect(path, rtneural_player(path), read_json(path).get('sample_rate'))
+    play,raw = rtneural_player(path),read_json(path)
+    sr = raw.get('samplerate', raw.get('sample_rate'))                       # as plugins spell it; ours until 2026-11
+    return NumbersEffect(path, play, None if sr is None else whole_number(sr, f'{path}: samplerate', 1, 10**6))
 
 def load_guitarml(
     path, # File
 ) -> NumbersEffect: # Playable
     "Load a GuitarML file; it holds numbers only, no code."
     return NumbersEffect(path, guitarml_player(path))
+
+# %% ../../nbs/18e_rtneural.ipynb #491117b4
+def render_rtneural(
+    path, # An RTNeural or GuitarML file
+    x:Tensor, # `(n,)` sound at the file's rate
+    program:str=None, # The player; None: as `FASTPROAUDIO_RTNEURAL_RENDER` says
+) -> Tensor: # `(n,)`, from zeros
+    "What a plugin built on RTNeural makes of `x`."
+    program = program or os.environ.get('FASTPROAUDIO_RTNEURAL_RENDER')
+    if not program: raise ValueError("expected the player's program, got none; compile tools/rtneural_render.cpp and name it in FASTPROAUDIO_RTNEURAL_RENDER")
+    done = subprocess.run([program, str(path)], input=x.float().contiguous().numpy().tobytes(), capture_output=True, timeout=600)
+    if done.returncode or len(done.stdout)!=4*len(x): raise ValueError(f"{path}: expected RTNeural to play it, got: {done.stderr.decode(errors='replace')[-300:]}")
+    return torch.from_numpy(np.frombuffer(done.stdout, np.float32).copy())

@@ -88,6 +88,7 @@ def step_of(
 # %% ../../nbs/18c_streaming.ipynb #247c901d
 class LiveModel(nn.Module):
     "A model with its state: `forward` continues the sound, `reset` forgets it."
+    __constants__ = ['order']                                    # of another order, another class of TorchScript: `_save` counts on it
     names:List[str]
     state:List[Tensor]
     forward_input_labels:List[str]
@@ -103,6 +104,7 @@ class LiveModel(nn.Module):
         row = lambda key: torch.tensor([[k[key] for k in knobs]]).float().reshape(1, -1)
         if _KEPT & set(names): raise ValueError(f"expected knobs that are not called {', '.join(sorted(_KEPT))}, which nn~ keeps for itself, got {sorted(_KEPT & set(names))[0]}; rename it")
         if len(set(names))<len(names): raise ValueError(f"expected knobs whose names differ in letters and digits, got {', '.join(k['name'] for k in knobs)}")
+        self.order = ' '.join(names)
         self.names,self.about = names,json.dumps([{k:v for k,v in o.items() if k!='position'} for o in knobs])
         self.has_knobs = len(names)>0
         for key,buffer in (('position', 'knobs'), ('lo', 'lo'), ('hi', 'hi')): self.register_buffer(buffer, row(key))
@@ -151,6 +153,7 @@ def _save(live, path):
         warnings.simplefilter('ignore')                          # TorchScript says that it is deprecated: live hosts load nothing else
         res = torch.jit.script(live.eval())
         for i,n in enumerate(live.names):
+            if hasattr(res, f'set_{n}'): continue                # TorchScript compiles once what is alike, as in the next epoch's export
             span = f"(float(self.hi[0, {i}])-float(self.lo[0, {i}]))"
             res.define(f"def get_{n}(self) -> Tuple[float]:\n  return (float(self.lo[0, {i}])+float(self.knobs[0, {i}])*{span},)\n")   # nn~ reads tuples only
             res.define(f"def set_{n}(self, v: float) -> int:\n  w = {span}\n  p = 0.\n  if w>0.:\n    p = (v-float(self.lo[0, {i}]))/w\n"
