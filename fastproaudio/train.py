@@ -272,7 +272,7 @@ def train_generator(
     recurrent = getattr(model, 'recurrent', False)
     sizes = dict(chunk_len=512, bs=32) if recurrent else dict(chunk_len=4096, bs=4, pad=True, from_silence=True)
     dls = AudioDataLoaders.from_files(files, n_tokens=n_tokens, carry=recurrent, path=out, n_ch=1, seed=seed,
-                                      **{**sizes, 'gain_db':6., 'valid_pct':.1, **kwargs})
+                                      **{**sizes, 'valid_pct':.1, **kwargs})
     learn = autoregressive_learner(dls, model)
     bits = _fit(learn, minutes, f'learning {net}', quiet, 'bits_per_sample', 'bits per sample', clock=clock)
     beat = first(cb for cb in learn.cbs if isinstance(cb, NextBaselines)).scores
