@@ -14,7 +14,7 @@ from fastproaudio.models.nam import NAMLSTM, NAMWaveNet, nam_weights, set_nam_we
 from fastproaudio.models.nam_other import FILMS, NAMConvNet, NAMFullWaveNet, NAMLinear
 from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.models.wavenet import SampleWaveNet, WaveNet
 
 torch.set_num_threads(1)
 HAVE_ONNX = all(importlib.util.find_spec(m) for m in ('onnx', 'onnxscript', 'onnxruntime'))
@@ -99,14 +99,108 @@ def test_overwrites_whole_and_leaves_no_traces(target, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])
 @pytest.mark.parametrize('target', sorted(TARGETS))
-def test_refuses_nan_and_writes_nothing(target, tmp_path):
+def test_refuses_nan_and_writes_nothing(target, bad, tmp_path):
     if target == 'onnx' and not HAVE_ONNX: pytest.skip('no onnx')
     model = lstm(1., hidden=4) if target == 'guitarml' else stack() if target == 'rtneural' else small_nam()
-    with torch.no_grad(): next(model.parameters()).view(-1)[0] = float('nan')
+    with torch.no_grad(): next(model.parameters()).view(-1)[0] = bad
     suffix = dict(nam='.nam', nn_tilde='.ts', onnx='.onnx', torch_export='.pt2', rtneural='.json', guitarml='.json').get(target, '')
     with pytest.raises(ValueError, match='NaN or Inf'): export(model, tmp_path/f'x{suffix}', to=target, sr=48000)
     assert not list(tmp_path.iterdir())
+
+
+def first_case(target): return next(c for c in CASES if c[0] == target)[1:]
+
+
+def quick(target): return dict(n_random=0) if target == 'audacity' else {}
+
+
+def needs(target):
+    if target == 'onnx' and not HAVE_ONNX: pytest.skip('no onnx')
+
+
+@pytest.mark.parametrize('target', sorted(TARGETS))
+def test_places_that_cannot_be_written_to(target, tmp_path, monkeypatch):
+    needs(target)
+    name, make = first_case(target)
+    model, suffix = make(), os.path.splitext(name)[1]
+    (tmp_path/'file').write_text('mine')
+    (tmp_path/f'clash{suffix}').mkdir() if suffix else (tmp_path/'clash').write_text('mine')
+    (tmp_path/f'link{suffix}').symlink_to(tmp_path/'nowhere'/'x')
+    before = sorted(p.name for p in tmp_path.iterdir())
+    bad = [(None, 'expected a path'), (5, 'expected a path'), ('', 'expected a path'), (b'a.nam', 'expected a path'), (f'a\0{suffix}', 'expected a path'),
+           (tmp_path/'file'/name, 'can be written to'), (tmp_path/('a'*300+suffix), 'can be written to'), (tmp_path/f'link{suffix}', 'a link to nothing'),
+           (tmp_path/f'clash{suffix}', 'or nothing there')] + ([(tmp_path/'a.xyz', f'ends in {suffix}'), (tmp_path/'a', f'ends in {suffix}')] if suffix else [])
+    for path, says in bad:
+        with pytest.raises(ValueError, match=says): export(model, path, to=target, sr=48000, **quick(target))
+    monkeypatch.setattr(os, 'access', lambda *a: False)                              # as in a folder of somebody else's
+    with pytest.raises(ValueError, match='no permission'): export(model, tmp_path/name, to=target, sr=48000, **quick(target))
+    monkeypatch.undo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == before and (tmp_path/'file').read_text() == 'mine'
+    export(model, tmp_path/'new'/'folder'/name, to=target, sr=48000, **quick(target))   # a missing folder is made
+    assert (tmp_path/'new'/'folder'/name).exists()
+
+
+@pytest.mark.parametrize('target', sorted(TARGETS))
+def test_rates_and_tolerances_that_mean_nothing(target, tmp_path):
+    needs(target)
+    name, make = first_case(target)
+    model, nan, inf = make(), float('nan'), float('inf')
+    for sr in (0, -1, nan, inf, 'a', True, 44100.5, 10**9, [44100], None):
+        with pytest.raises(ValueError, match='expected a sample rate'): export(model, tmp_path/name, to=target, sr=sr, **quick(target))
+    for tol in (nan, -1., 'a', None):
+        with pytest.raises(ValueError, match='expected tol >= 0'): export(model, tmp_path/name, to=target, sr=48000, tol=tol, **quick(target))
+    for obj in (None, 'model', {}, TCN):
+        with pytest.raises(ValueError, match='expected an nn.Module or a Learner'): export(obj, tmp_path/name, to=target, sr=48000, **quick(target))
+    assert not list(tmp_path.iterdir())
+    model.sr = 22050
+    with pytest.warns(UserWarning, match='made for 22050 Hz and written as 48000 Hz'): export(model, tmp_path/name, to=target, sr=48000, **quick(target))
+
+
+@pytest.mark.parametrize('target', ['audacity', 'nn_tilde', 'torch_export', 'onnx'])
+def test_models_that_are_no_effects(target, tmp_path):
+    needs(target)
+    name, _ = first_case(target)
+    makes = [(lambda: SampleWaveNet(16, 4, 4, n_layers=2, n_blocks=1), 'predicts the next sample' if target != 'audacity' else 'it raised'), (lambda: nn.Linear(3, 3), 'Linear'),
+             (lambda: nn.LSTM(1, 1, bidirectional=True), 'LSTM')]
+    for make, says in makes:
+        with pytest.raises(ValueError, match=says): export(make().eval(), tmp_path/name, to=target, sr=48000, **quick(target))
+    for knobs in (5, 'ab', [float('nan'), .5], [.5], {'x': 1}):
+        with pytest.raises(ValueError, match='expected .*knob'): export(TCN(n_knobs=2, n_blocks=1, ks=3, channel_width=4), tmp_path/name, to=target, sr=48000, knobs=knobs, **quick(target))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not HAVE_ONNX, reason='no onnx')
+@pytest.mark.parametrize('target,name', [('onnx', 'a.onnx'), ('torch_export', 'a.pt2')])
+def test_graphs_say_what_keeps_them_from_any_length(target, name, tmp_path):
+    class Uneven(nn.Module):                                                         # runs at any length, and torch.export takes one branch
+        def forward(self, x): return x*2 if x.shape[2] % 3 else x
+    for make, says in ((Uneven, 'torch.export cannot play this Uneven at every length'),
+                       (lambda: nn.Sequential(nn.Conv1d(1, 4, 1), nn.InstanceNorm1d(4), nn.Conv1d(4, 1, 1)), 'must play any length'), (lambda: nn.Conv1d(1, 1, 3), 'must play any length')):
+        with pytest.raises(ValueError, match=says): export(make().eval(), tmp_path/name, to=target, sr=48000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_audacity_keeps_a_readme_that_is_no_card_and_names_norms_over_time(tmp_path):
+    (tmp_path/'README.md').write_text('# My project')
+    with pytest.raises(ValueError, match='a folder of its own'): export(tcn(), tmp_path, to='audacity', sr=48000, n_random=0)
+    assert [p.name for p in tmp_path.iterdir()] == ['README.md'] and (tmp_path/'README.md').read_text() == '# My project'
+    norm = nn.Sequential(nn.Conv1d(1, 4, 1), nn.GroupNorm(1, 4), nn.Conv1d(4, 1, 1)).eval()
+    for _ in range(2): assert '1 is a GroupNorm, which looks over all of the sound' in str(export(norm, tmp_path/'a', to='audacity', sr=48000, n_random=0))
+
+
+@pytest.mark.parametrize('options,says', [(dict(validation_esr=float('nan')), 'validation_esr of at least 0'), (dict(validation_esr='x'), 'validation_esr'), (dict(validation_esr=-1), 'validation_esr'),
+    (dict(metadata=5), 'expected metadata'), (dict(metadata='a'), 'expected metadata'), (dict(metadata=dict(input_level_dbu=float('inf'))), 'dBu as a number'), (dict(lite='x'), 'nn.Module or a Learner'),
+    (dict(lite=TCN(n_blocks=1)), 'TCN')], ids=str)
+def test_what_a_capture_cannot_say(options, says, tmp_path):
+    with pytest.raises(ValueError, match=says): export(small_nam(), tmp_path/'a.nam', to='nam', sr=48000, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('path', [None, 5, '', b'a'])
+def test_load_effect_wants_a_path(path):
+    with pytest.raises(ValueError, match='expected a path'): load_effect(path)
 
 
 REFUSED = [('nam', 'a.nam', lambda: TCN(n_knobs=2, n_blocks=1), '2 knobs'), ('nam', 'a.nam', lambda: TCN(n_in=2, n_out=2, n_blocks=1), '2 channels in'),

@@ -17,8 +17,8 @@ import torch
 from torch import nn, Tensor
 
 from ..dsp import noise
-from .checks import block_speeds, speed_note, check_torchscript, read_json
-from .core import ExportReport, frozen_copy, knobs_for, model_of, one_thread, rate_of, say_knobs, whole_folder
+from .checks import block_speeds, check_tol, check_torchscript, over_time, rate_for, read_json, speed_note
+from .core import ExportReport, check_path, frozen_copy, knobs_for, model_of, one_thread, say_knobs, whole_folder
 
 # %% ../../nbs/18a_audacity.ipynb #4dd915e7
 def _check_block(x, what):
@@ -527,12 +527,16 @@ def export_audacity(
 ) -> ExportReport: # What was checked
     "Export for hosts of the audacitorch format: wrapped, written, loaded back and compared, then named done."
     if how not in ('auto', 'trace', 'script'): raise ValueError(f"expected how among 'auto', 'trace', 'script', got {how!r}")
+    check_path(path)
+    if not isinstance(metadata or {}, dict): raise ValueError(f"expected metadata as {{field: value}}, got {metadata!r}")
     model,fields = model_of(obj),dict(metadata or {})
     if 'multichannel' in fields: multichannel = fields.pop('multichannel')
-    if sr is not None and fields.get('sample_rate', sr)!=sr:
+    if multichannel not in (None, True, False): raise ValueError(f"expected multichannel True, False or None, got {multichannel!r}")
+    if sr is not None and 'sample_rate' in fields and fields['sample_rate']!=sr:
         raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; leave one out")
-    sr = next((v for v in (sr, fields.pop('sample_rate', None), rate_of(obj)) if v is not None), None)
-    if sr is None: raise ValueError("expected a sample rate, got none; pass sr=44100, or whatever the recordings have")
+    sr = next((v for v in (sr, fields.pop('sample_rate', None)) if v is not None), None)
+    sr = rate_for(obj, sr, 'audacity')
+    check_tol(tol)
     knobs = knobs_for(obj, knobs)
     effect,eager = [_wrap(frozen_copy(model, plain=p), knobs, lookahead) for p in (True, False)]
     if multichannel is None: multichannel = getattr(effect, 'n_in', 1)==2
@@ -558,6 +562,7 @@ def _notes(model, knobs):
     notes = [f"Knobs: {say_knobs(knobs)}"] if knobs else []
     ahead = getattr(model, 'lookahead', 0)
     if ahead: notes.append(f"Looks {ahead} samples ahead: the end of a block hears silence there")
+    notes += [f"Plays each of the host's blocks as a sound of its own: {o}" for o in over_time(model)]
     return notes
 
 def _first_that_holds(folder, effect, how, meta, notes, inputs, wanted, tol):

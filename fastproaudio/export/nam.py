@@ -517,12 +517,15 @@ TONE_TYPES = ('clean', 'overdrive', 'crunch', 'hi_gain', 'fuzz')
 _CHOICES = dict(gear_type=GEAR_TYPES, tone_type=TONE_TYPES)
 _TEXTS,_LEVELS = ('name', 'modeled_by', 'gear_make', 'gear_model'),('input_level_dbu', 'output_level_dbu')
 
+def _finite(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and bool(np.isfinite(v))
+
 def _user_metadata(fields):
     "What the user says of the capture, checked."
+    if not isinstance(fields, dict): raise ValueError(f"expected metadata as {{field: value}}, got {fields!r}")
     for k,v in fields.items():
         if k in _CHOICES and v not in _CHOICES[k]: raise ValueError(f"{k}: expected one of {', '.join(_CHOICES[k])}, got {v!r}")
         elif k in _TEXTS and not isinstance(v, str): raise ValueError(f"{k}: expected text, got {v!r}")
-        elif k in _LEVELS and (isinstance(v, bool) or not isinstance(v, (int, float))): raise ValueError(f"{k}: expected dBu as a number, got {v!r}")
+        elif k in _LEVELS and not _finite(v): raise ValueError(f"{k}: expected dBu as a number, got {v!r}")
         elif k not in (*_CHOICES, *_TEXTS, *_LEVELS):
             raise ValueError(f"expected metadata among {', '.join((*_TEXTS, *_CHOICES, *_LEVELS))}, got {k!r}")
     return fields
@@ -543,8 +546,9 @@ def _reached(obj):
 def _nam_metadata(obj, model, sr, esr, fields):
     "All that a file says beside the network."
     now,esr = datetime.datetime.now(),_reached(obj) if esr is None else esr
+    if esr is not None and not (_finite(esr) and esr>=0): raise ValueError(f"expected validation_esr of at least 0, as a number, got {esr!r}")
     date = {k:getattr(now, k) for k in ('year', 'month', 'day', 'hour', 'minute', 'second')}
-    meta = dict(date=date, **nam_levels(model, sr), **_user_metadata({**_known(getattr(model, 'metadata', {})), **fields}))
+    meta = dict(date=date, **nam_levels(model, sr), **{**_known(getattr(model, 'metadata', {})), **_user_metadata(fields)})
     return meta if esr is None else {**meta, 'training':dict(validation_esr=esr)}
 
 # %% ../../nbs/18b_nam.ipynb #289367e6
@@ -635,9 +639,9 @@ def export_nam(
     tol:float=2e-6, # Largest difference allowed between our player and the model, full scale 1
 ) -> ExportReport: # What was checked
     "Write a capture for the Neural Amp Modeler, played back and compared before it is named done."
-    models = [_fit_nam(o) for o in (lite, obj) if o is not None]
+    models = [_fit_nam(o) for o in ([] if lite is None else [lite])+[obj]]
     model,sr = models[-1],rate_for(obj, sr, '.nam')
-    meta = _nam_metadata(obj, model, sr, validation_esr, dict(metadata or {}))
+    meta = _nam_metadata(obj, model, sr, validation_esr, metadata or {})
     content = nam_dict(model, sr, meta) if lite is None else _container([nam_dict(m, sr) for m in models], sr, meta)
     inputs = probes()
     with whole_file(path, '.nam') as tmp:

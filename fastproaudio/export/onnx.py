@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from .checks import (block_speeds, check_zip, fit_for, in_blocks, largest_difference, need, probes, rate_for,
+from .checks import (block_speeds, check_tol, check_zip, file_place, fit_for, in_blocks, largest_difference, need, over_time, probes, rate_for,
                                         speed_note, whole, whole_file, whole_number)
 from .core import ExportReport, model_of, _set, say_knobs
 from .streaming import _knobs_of, _span, plain_lines, step_of
@@ -49,21 +49,44 @@ def graph_of(
     plain = plain_lines(step.model) if getattr(step, 'lines', False) else nullcontext()
     args,shapes = ((x,), (any_length,)) if isinstance(step, Whole) else ((x, step.start.clone()), (any_length, None))
     if open_knobs: args,shapes = (*args, step.knobs.clone()),(*shapes, None)
-    with plain, torch.no_grad(), _calm(): return torch.export.export(step, args, dynamic_shapes=shapes)
+    with plain, torch.no_grad(), _calm():
+        try: return torch.export.export(step, args, dynamic_shapes=shapes)
+        except Exception as e:                              # torch raises what it likes
+            raise ValueError(f"torch.export cannot play this {type(getattr(step, 'model', step)).__name__} at every length: "
+                             f"{'; '.join(over_time(step)) or _first_line(e)}") from e
+
+def _first_line(e): return f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0][:200]}"
+
+def _try_out(model, target, n_in, knobs, lengths):
+    "Raise `ValueError` unless the model itself plays sounds of these lengths."
+    for n in lengths:
+        x = torch.zeros(1, n_in, n)
+        try:
+            with torch.no_grad(): y = model(x) if knobs is None else model(x, knobs)
+            if y.ndim!=3 or y.shape[0]!=1 or y.shape[2]!=n: raise ValueError(f"it gave {list(y.shape)}")
+        except Exception as e:
+            raise ValueError(f"{target} cannot play this {type(model).__name__}: expected (1, channels, {n}) for {list(x.shape)}, as it must play any length, "
+                             f"but {_first_line(e)}") from e
 
 def _prepare(obj, target, sr, knobs, stream):
     "Frozen model, whether it streams, and what is known of the export."
     model,sr = model_of(obj),rate_for(obj, sr, target)
-    if stream is None: stream = hasattr(model, 'stream') and getattr(model, 'stride', 1)==1
+    if stream is None: stream = hasattr(model, 'stream') and _multiple(model)==1
     model = fit_for(obj, target, knobs=True, lookahead=True, streams=stream)
     values,about = _knobs_of(obj, model, knobs)
+    every = _multiple(model)
+    _try_out(model, target, _n_in(model), values if about else None, (every, 64*every))
     if target=='onnx': notes = [f"input knobs in 0..1, for {'; '.join(map(_span, about))}; without it {say_knobs(about)}"] if about else []
     else: notes = [f"knobs baked in: {say_knobs(about)}"] if about else []
-    every = getattr(model, 'stride', 1)
     if not stream: notes.append(f"plays whole sounds, of any {'length' if every==1 else f'multiple of {every} samples'}: it keeps no state from block to block")
     return model,stream,sr,values if about else None,about,notes
 
 def _n_in(model): return getattr(model, 'n_in', 1)
+
+def _multiple(model):
+    "Lengths that it plays are multiples of this; the stride of a plain convolution is a tuple."
+    every = getattr(model, 'stride', 1)
+    return every if isinstance(every, int) else 1
 
 class Whole(nn.Module):
     "A model for whole sounds, its knobs set."
@@ -72,7 +95,7 @@ class Whole(nn.Module):
         knobs:Optional[Tensor]=None, # `(1, n_knobs)`
     ):
         super().__init__()
-        self.model,self.knobs,self.n_in,self.multiple = model,knobs,_n_in(model),getattr(model, 'stride', 1)
+        self.model,self.knobs,self.n_in,self.multiple = model,knobs,_n_in(model),_multiple(model)
 
     def forward(self,
         x:Tensor, # `(1, n_in, n)`, `n` a multiple of `multiple`
@@ -155,6 +178,7 @@ def export_torch_export(
     tol:float=1e-5, # Largest difference from eager allowed, full scale 1
 ) -> ExportReport: # What was checked
     "Write a model as a `torch.export` program, played back before it is named done."
+    file_place(path, '.pt2'); check_tol(tol)
     model,stream,sr,knobs,_,notes = _prepare(obj, 'torch_export', sr, knobs, stream)
     if getattr(model, 'recurrent', False): notes.append("recurrent layers are oneDNN's: it plays on a CPU")
     program = graph_of(_step(model, knobs, stream))
@@ -180,7 +204,7 @@ def _positions(about, named):
 def _about(model, sr, stream):
     "What a file says of itself."
     if stream: return dict(sr=sr, latency=getattr(model, 'latency', 0))
-    return dict(sr=sr, latency=0, multiple=getattr(model, 'stride', 1))
+    return dict(sr=sr, latency=0, multiple=_multiple(model))
 
 def _checked(about, path):
     "Numbers of a file, in their bounds."
@@ -393,6 +417,7 @@ def export_onnx(
     "Write a graph of any block length with its state, or of any length, played in onnxruntime before it is named done."
     onnx = need('onnx', 'fastproaudio[onnx]')
     need('onnxscript', 'fastproaudio[onnx]')
+    file_place(path, '.onnx'); check_tol(tol)
     model,stream,sr,knobs,about,notes = _prepare(obj, 'onnx', sr, knobs, stream)
     recurrent = stream and getattr(model, 'recurrent', False)
     proto,start = _from_lstm(model, knobs) if recurrent else _from_graph(_step(model, knobs, stream), knobs is not None)
