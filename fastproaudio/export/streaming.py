@@ -183,7 +183,7 @@ def export_nn_tilde(
         wanted = whole(lambda x: model(x, *more))
         worst = max(largest_difference(lambda x: live(x, size), wanted, inputs, tol, 'TorchScript') for size in (7, 512, 4096))
         size,speeds = tmp.stat().st_size,block_speeds(live.graph, sr, model.n_in)
-    notes = [speed_note(speeds)] + ([f"attributes {', '.join(_span(k) for k in about)}"] if about else [])
+    notes = [speed_note(speeds), f"nn~ plays at the rate of its patch, whatever the file says: run it at {sr} Hz"] + ([f"attributes {', '.join(_span(k) for k in about)}"] if about else [])
     return ExportReport('nn_tilde', Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size,
                         model.receptive_field, model.latency, notes)
 
