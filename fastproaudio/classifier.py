@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Event', 'MelPicture', 'LogPicture', 'SpecAugment', 'SoundClassifier', 'AugmentSounds', 'ClassifierLearner',
-           'class_weights', 'EachNet', 'classifier_learner', 'ToSpectrogram', 'confusion', 'worst', 'FindEvents',
-           'Labeller', 'write_labels', 'read_labels', 'event_f1']
+           'class_weights', 'EachNet', 'MixSounds', 'classifier_learner', 'ToSpectrogram', 'confusion', 'worst',
+           'FindEvents', 'Labeller', 'write_labels', 'read_labels', 'event_f1']
 
 # %% ../nbs/31c_classifier.ipynb #6f8c8d7f
 import math
@@ -175,7 +175,7 @@ def _warp(x, rate, shift):
     return (take(i)*(1-f) + take(i+1)*f)*inside[:, None]
 
 class AugmentSounds(Callback):
-    "In training, change pitch, onset, length, tone and noise floor of every sound; before `MixUp`."
+    "In training, change pitch, onset, length, tone and noise floor of every sound; after `MixUp`."
     order = 20
     def __init__(self,
         sr:int, # Sample rate, Hz
@@ -279,6 +279,12 @@ class EachNet(GetAttr):
         if pred.ndim<3: return self.loss(pred, targ, **kwargs)
         return torch.stack([self.loss(p, targ, **kwargs) for p in pred.unbind(1)]).mean(0)
 
+class MixSounds(MixUp):
+    "`MixUp` that leaves a batch of one sound as it is: there is none to mix it with."
+    def before_batch(self):
+        if len(self.y)>1: return super().before_batch()
+        self.lam,self.yb1 = self.x.new_ones(1),self.yb
+
 @delegates(Learner.__init__)
 def classifier_learner(
     dls:DataLoaders, # Sounds and classes, as from `AudioDataLoaders.from_folder(..., head=True, pad=True)`
@@ -288,7 +294,7 @@ def classifier_learner(
     width:int=None, # Its channels in the first block, None: 8 for `spec`, 16 for `wave`
     n_nets:int=None, # How many nets vote in it, None: 3 for `spec`, 1 for `wave`
     augment:bool=True, # `AugmentSounds` in training
-    mixup:float=.2, # `MixUp` in training, 0: none
+    mixup:float=.2, # `MixSounds` in training, 0: none
     smooth:float=.05, # Label smoothing
     balance:float=.5, # How far rare classes count more: 0 not, 1 as if all had as many files
     metrics:list=None, # None: accuracy
@@ -300,7 +306,7 @@ def classifier_learner(
     vocab,sr = getattr(dls, 'vocab', None),getattr(dls, 'sr', None)
     if not vocab or not sr: raise ValueError("expected loaders of sounds and classes, got others; see AudioDataLoaders.from_folder")
     if model is None: model = SoundClassifier(sr, vocab, dls.train.chunk_len, arch, front, width, n_nets=n_nets)
-    ours = [GradientClip(1.)] + [AugmentSounds(sr)]*augment + ([MixUp(mixup)] if mixup else [])
+    ours = [GradientClip(1.)] + [AugmentSounds(sr)]*augment + ([MixSounds(mixup)] if mixup else [])
     kwargs.setdefault('wd', .05)
     loss = kwargs.pop('loss_func', None) or CrossEntropyLossFlat(weight=class_weights(dls, balance), label_smoothing=smooth)
     return ClassifierLearner(dls, model, loss_func=EachNet(loss),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 
 from fastproaudio.classifier import *
@@ -275,3 +276,26 @@ def test_label_file_of_another_rate_or_broken(learn, tmp_path):
     with pytest.raises(ValueError, match='x.wav.*44100'): learn.label(p)
     (tmp_path/'l.txt').write_text('0.1 0.2 kick\n')
     with pytest.raises(ValueError, match='line 1'): read_labels(tmp_path/'l.txt')
+
+@pytest.mark.parametrize('arch', ['spec', 'wave'])
+@pytest.mark.parametrize('bs,sizes', [(1, {1}), (8, {8, 1})])
+def test_a_batch_of_one_sound_is_trained_on(arch, bs, sizes):
+    "fastai's MixUp knows none; a last batch of one is nothing unusual."
+    torch.set_num_threads(1)
+    dls = loaders(chunk_len=6000, bs=bs)
+    assert {len(x) for x,_ in dls.train}==sizes
+    learn = classifier_learner(dls, arch=arch, width=4, augment=False)
+    loss,before = learn.loss_func,[p.detach().clone() for p in learn.model.parameters()]
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert learn.loss_func is loss and all(math.isfinite(v) for v in learn.recorder.values[-1])
+    assert any(not torch.equal(a, b) for a,b in zip(before, learn.model.parameters()))
+
+def test_one_sound_is_mixed_with_none():
+    learn = classifier_learner(loaders(chunk_len=6000, bs=1), width=4, augment=False)
+    seen = []
+    class See(Callback):
+        order = 1
+        def before_batch(self):
+            if self.training: seen.append((self.x.clone(), self.mix_sounds.lam.tolist()))
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=See())
+    assert len(seen)==len(learn.dls.train) and all(lam==[1.] and x.shape[0]==1 for x,lam in seen)
