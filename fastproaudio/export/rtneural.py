@@ -294,9 +294,14 @@ def load_rtneural(
     path, # File
 ) -> NumbersEffect: # Playable
     "Load an RTNeural file; it holds numbers only, no code."
-    play,raw = rtneural_player(path),read_json(path)
-    sr = raw.get('samplerate', raw.get('sample_rate'))                       # as plugins spell it; ours until 2026-11
-    return NumbersEffect(path, play, None if sr is None else whole_number(sr, f'{path}: samplerate', 1, 10**6))
+    return NumbersEffect(path, rtneural_player(path), _rate_in(read_json(path)))
+
+def _rate_in(raw):
+    "The sample rate in a file, Hz, where plugins look for it (our first files said `sample_rate`); None: it says none."
+    about = raw.get('metadata')
+    for v in (about.get('samplerate') if isinstance(about, dict) else None, raw.get('samplerate'), raw.get('sample_rate')):
+        if type(v) in (int, float) and 0<v<=10**6: return int(v)
+    return None
 
 def load_guitarml(
     path, # File
