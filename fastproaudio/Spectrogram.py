@@ -66,7 +66,9 @@ class iSTFT(nn.Module):
                  center=True, fmin=50, fmax=6000, sr=22050, trainable_kernels=False, trainable_window=False,
                  verbose=False, refresh_win=True):
         super().__init__()
-        if freq_scale!='no': raise ValueError(f"expected freq_scale='no': other bins have no exact inverse; got {freq_scale!r}")
+        if freq_scale!='no':
+            raise ValueError("expected freq_scale='no': other bins have no exact inverse; got "
+                             f"{freq_scale!r}")
         train = _trained(kernels=trainable_kernels, window=trainable_window)
         self.layer = spectro.iSTFT(n_fft, hop_length, win_length, window, center, trainable=train)
 
@@ -74,7 +76,9 @@ class iSTFT(nn.Module):
         return _invert(self.layer, X, onesided, length)
 
 def _invert(layer, X, onesided, length):
-    if X.dim()!=4 or X.shape[-1]!=2: raise ValueError(f"expected (batch, bins, frames, 2), got {list(X.shape)}; take output_format='Complex'")
+    if X.dim()!=4 or X.shape[-1]!=2:
+        raise ValueError(f"expected (batch, bins, frames, 2), got {list(X.shape)}; take "
+                         "output_format='Complex'")
     X = torch.view_as_complex(X.contiguous())
     return layer(X if onesided else X[:, :layer.n_fft//2+1], length)
 

@@ -153,7 +153,8 @@ class ClockSchedule(Callback):
         clock:Callable=time.perf_counter, # Seconds; `time.process_time` counts those of the CPU
     ):
         if not seconds>0: raise ValueError(f"expected a time above 0, got {seconds} seconds; give it some")
-        if not 0<=pct_start<=1: raise ValueError(f"expected pct_start from 0 to 1, got {pct_start}; it is a part of the time")
+        if not 0<=pct_start<=1:
+            raise ValueError(f"expected pct_start from 0 to 1, got {pct_start}; it is a part of the time")
         store_attr()
         self.done,self._since = 0.,None
     def lr_at(self,

@@ -172,7 +172,8 @@ def _check_same(
         (old,old_id),(new,new_id) = was[k],now[k]
         if old_id==new_id: continue
         more = '' if old!=new else ' with other files for validation: give the loaders a seed' if k=='sound' else ' that differs in detail'
-        raise ValueError(f"{file}: expected a checkpoint of this {k}, {new}, got one of {old}{more}; set it up as it was, "
+        raise ValueError(f"{file}: expected a checkpoint of this {k}, {new}, got one of {old}{more}; set it "
+                         "up as it was, "
                          "or start anew with resume=False or another name")
 
 # %% ../nbs/30a_checkpoint.ipynb #72e49e19
@@ -221,7 +222,8 @@ def read_checkpoint(
     except KeyError as e: why = f"it has no {e}: weights alone?"
     except Exception as e: why = f"it is damaged: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
     else: return state
-    raise ValueError(f"{file}: expected a checkpoint to go on from, got another file ({why}); delete it to start anew")
+    raise ValueError(f"{file}: expected a checkpoint to go on from, got another file ({why}); delete it to "
+                     "start anew")
 
 def _newest(file):
     "The last whole checkpoint, or None if there is none; whether it has the name itself."
@@ -328,9 +330,12 @@ def _save(self:Checkpoint, epoch, finished=False, first=False):
         if first: read_checkpoint(self.file)
     except OSError as e:
         why = e.strerror or str(e)
-        if first: raise ValueError(f"{self.file}: expected a place for checkpoints, got '{why}'; pass path=... to the learner, make room, "
+        if first:
+            raise ValueError(f"{self.file}: expected a place for checkpoints, got '{why}'; pass path=... to "
+                             "the learner, make room, "
                                    "or pass checkpoint=None") from None
-        warnings.warn(f"{self.file}: epoch {epoch} was not saved ({why}); training goes on, what was saved before is still there, and the "
+        warnings.warn(f"{self.file}: epoch {epoch} was not saved ({why}); training goes on, what was saved "
+                      "before is still there, and the "
                       "next epoch tries again: make room", stacklevel=2)
 
 # %% ../nbs/30a_checkpoint.ipynb #13d4af81

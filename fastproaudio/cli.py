@@ -28,9 +28,12 @@ def _describe_folder(path):
     r = DatasetAnalyzer(path).analyze_dataset()
     mixed = lambda v,unit: f'{v} {unit}' if v else f'several {unit}'
     sr = r.sample_rate or 1
-    lines = [f"{path}: {r.n_files} recording(s), {_clock(r.seconds)} in all, {mixed(r.sample_rate, 'Hz')}, {mixed(r.n_channels, 'channel(s)')}",
-             f"  level {r.level_db:.1f} dBFS, {r.silent:.0%} silent, 99 % of the power below {r.bandwidth:.0f} Hz"]
-    if r.sample_rate: lines.append(f"  samples stay correlated for {r.correlation_len} samples ({1000*r.correlation_len/sr:.0f} ms)")
+    lines = [f"{path}: {r.n_files} recording(s), {_clock(r.seconds)} in all, {mixed(r.sample_rate, 'Hz')}, "
+             f"{mixed(r.n_channels, 'channel(s)')}",
+             f"  level {r.level_db:.1f} dBFS, {r.silent:.0%} silent, 99 % of the power below "
+             f"{r.bandwidth:.0f} Hz"]
+    if r.sample_rate: lines.append(f"  samples stay correlated for {r.correlation_len} samples "
+                                   f"({1000*r.correlation_len/sr:.0f} ms)")
     return '\n'.join(lines+[f'  clipped: {f}' for f in r.clipped])
 
 def _describe_network(path):
@@ -50,7 +53,8 @@ def describe(
     from fastproaudio.export.core import target_of
     from fastproaudio.export.saved import is_saved
     path = Path(path)
-    if not path.exists(): raise ValueError(f"{path}: expected a file or a folder, found nothing there; check the name")
+    if not path.exists():
+        raise ValueError(f"{path}: expected a file or a folder, found nothing there; check the name")
     if is_saved(path): return _describe_network(path)
     kind = target_of(path)
     if kind: return f"{path}: an export for {kind}"
@@ -61,7 +65,10 @@ def _free(path, overwrite):
     "Raise `ValueError` if something would be lost."
     path = Path(path)
     taken = (path/'network.json').exists() if path.is_dir() else path.exists()
-    if taken and not overwrite: raise ValueError(f"{path}: expected nothing there yet, got a {'network' if path.is_dir() else 'file'}; choose another name, or pass --overwrite")
+    if taken and not overwrite:
+        raise ValueError(f"{path}: expected nothing there yet, got a "
+                         f"{'network' if path.is_dir() else 'file'}; choose another name, or pass "
+                         "--overwrite")
 
 def do_demo(a):
     from fastproaudio.demo import run_demo
@@ -82,13 +89,16 @@ def do_train(a):
     if not a.resume: _free(a.out, a.overwrite)
     kwargs = dict(resample=True, sr=a.sr) if a.sr else {}
     if a.generate:
-        if a.wet: raise ValueError(f"{a.wet}: expected one recording or folder with --generate, got a target too; leave one of them out")
+        if a.wet:
+            raise ValueError(f"{a.wet}: expected one recording or folder with --generate, got a target too; "
+                             "leave one of them out")
         net = {} if a.net=='auto' else dict(net=a.net)
         train_generator(a.dry, a.out, a.minutes or 10, seed=a.seed, **net, **kwargs)
     else:
         if a.align: kwargs['align'] = True
         train_effect(a.dry, a.wet, a.out, a.minutes or 5, a.net, test=a.test, seed=a.seed, resume=a.resume, **kwargs)
-    print(f"next: fastproaudio {'generate' if a.generate else 'apply'} {a.out} {'new.wav' if a.generate else 'in.wav out.wav'}")
+    print(f"next: fastproaudio {'generate' if a.generate else 'apply'} {a.out} "
+          f"{'new.wav' if a.generate else 'in.wav out.wav'}")
 
 def _settings(pairs):
     "Settings by name from `drive=0.7` words."
@@ -112,7 +122,9 @@ def _apply_export(effect, a):
     "Play a recording through an export, all at once."
     import torch
     from fastproaudio.io import read_audio, write_audio
-    if a.knob: raise ValueError(f"{a.model}: expected no settings for an export, which has them fixed, got {', '.join(a.knob)}; apply the trained folder")
+    if a.knob:
+        raise ValueError(f"{a.model}: expected no settings for an export, which has them fixed, got "
+                         f"{', '.join(a.knob)}; apply the trained folder")
     with _at_rate(Path(a.src), getattr(effect, 'sr', None), a.resample) as src:
         x,sr = read_audio(src)
         with torch.no_grad(): write_audio(a.dst, effect(x), sr)
@@ -124,7 +136,9 @@ def _at_rate(src, sr, resample):
     from fastproaudio.io import audio_info, resample_file
     rate = audio_info(src).sr
     if not sr or rate==sr: yield src
-    elif not resample: raise ValueError(f"{src}: expected {sr} Hz, which the model was trained at, got {rate} Hz; pass --resample")
+    elif not resample:
+        raise ValueError(f"{src}: expected {sr} Hz, which the model was trained at, got {rate} Hz; pass "
+                         "--resample")
     else:
         with tempfile.TemporaryDirectory() as tmp: yield resample_file(src, Path(tmp)/'in.wav', sr, 'FLOAT')
 
@@ -150,7 +164,9 @@ def _prompt(path, model):
     from fastproaudio.io import read_audio
     if path is None: return None
     x,sr = read_audio(path)
-    if sr!=model.sr: raise ValueError(f"{path}: expected {model.sr} Hz, which the model was trained at, got {sr} Hz; convert it")
+    if sr!=model.sr:
+        raise ValueError(f"{path}: expected {model.sr} Hz, which the model was trained at, got {sr} Hz; "
+                         "convert it")
     return x.mean(0, keepdim=True) if getattr(model, 'n_in', 1)==1 else x
 
 def _progress(label, part):
@@ -164,12 +180,15 @@ def do_export(a):
     print(export(load_trained(a.model), a.out, to=a.to))
 
 # %% ../nbs/39_cli.ipynb #83b0f5e8
-def _thread(p): p.add_argument('--threads', type=int, default=1, help='of the processor to use (default: 1, which is fastest for small networks on a busy machine)')
+def _thread(p): p.add_argument('--threads', type=int, default=1, help='of the processor to use (default: 1, '
+                                                                      'which is fastest for small networks '
+                                                                      'on a busy machine)')
 
 def _parser():
     from fastproaudio import __version__
     top = argparse.ArgumentParser(prog='fastproaudio', description='Learn an amp, a compressor or a reverb from two recordings, and play through it.',
-        epilog='A first session: fastproaudio check dry.wav wet.wav; fastproaudio train dry.wav wet.wav -o amp; fastproaudio apply amp song.wav wet_song.wav; '
+        epilog='A first session: fastproaudio check dry.wav wet.wav; fastproaudio train dry.wav wet.wav -o '
+               'amp; fastproaudio apply amp song.wav wet_song.wav; '
                'fastproaudio export amp amp_for_audacity')
     top.add_argument('--version', action='version', version=f'fastproaudio {__version__}')
     sub = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -181,28 +200,37 @@ def _parser():
         return p
     over = lambda p: p.add_argument('--overwrite', action='store_true', help='replace what is there')
 
-    p = add('demo', do_demo, 'learn the guitar amp that ships with the package, and leave sound, picture, report and exports in a folder')
+    p = add('demo', do_demo, 'learn the guitar amp that ships with the package, and leave sound, picture, '
+                             'report and exports in a folder')
     p.add_argument('-o', '--out', default='demo_out', help='folder to fill (default: demo_out)')
-    p.add_argument('--epochs', type=int, default=70, help='passes over the training sound (default: 70, a minute or two)')
+    p.add_argument('--epochs', type=int, default=70, help='passes over the training sound (default: 70, a '
+                                                          'minute or two)')
     p.add_argument('--task', default='guitar_dist', choices=['guitar_dist', 'tabla_comp'], help='which of the two effects that ship')
 
     p = add('info', do_info, 'say what is in a recording, a folder of recordings, a trained folder or an export')
     p.add_argument('paths', nargs='+', metavar='PATH')
 
-    p = add('check', do_check, 'look for what is wrong with a pair of recordings before learning from them: delay, polarity, clipping, silence, drift')
+    p = add('check', do_check, 'look for what is wrong with a pair of recordings before learning from them: '
+                               'delay, polarity, clipping, silence, drift')
     p.add_argument('dry', help='recording that went into the effect'); p.add_argument('wet', help='recording that came out of it')
     p.add_argument('--picture', metavar='PNG', help='write a page with pictures')
 
-    p = add('train', do_train, 'learn an effect from what went in and what came out, or with --generate the sound itself',
-            epilog="DRY and WET are two recordings of the same performance, or two folders; DRY alone is a folder with *input* and *target* files, or a table (.csv) "
-                   "with the columns input and target and one for each knob. The end of each recording is kept to judge on.")
+    p = add('train', do_train, 'learn an effect from what went in and what came out, or with --generate the '
+                               'sound itself',
+            epilog="DRY and WET are two recordings of the same performance, or two folders; DRY alone is a "
+                   "folder with *input* and *target* files, or a table (.csv) "
+                   "with the columns input and target and one for each knob. The end of each recording is "
+                   "kept to judge on.")
     p.add_argument('dry', help='recording that went into the effect, a folder, or a table'); p.add_argument('wet', nargs='?', help='recording that came out of it')
     p.add_argument('-o', '--out', required=True, help='folder to make'); over(p)
-    p.add_argument('--minutes', type=float, help='time to learn (default: 5 for an effect, 10 with --generate)')
-    p.add_argument('--net', default='auto', help='network (default: the best in a short trial of those that could suit): wavenet, tcn, sidechain, lstm, unet, fir, '
+    p.add_argument('--minutes', type=float, help='time to learn (default: 5 for an effect, 10 with '
+                                                 '--generate)')
+    p.add_argument('--net', default='auto', help='network (default: the best in a short trial of those that '
+                                                 'could suit): wavenet, tcn, sidechain, lstm, unet, fir, '
                                                  'or nam, nam-lite, nam-feather, nam-nano for Neural Amp Modeler')
     p.add_argument('--test', nargs=2, metavar=('DRY', 'WET'), help='another pair, for the report')
-    p.add_argument('--align', action='store_true', help='measure the delay between the recordings and make up for it')
+    p.add_argument('--align', action='store_true', help='measure the delay between the recordings and make '
+                                                        'up for it')
     p.add_argument('--sr', type=int, metavar='HZ', help='convert the recordings to this sample rate')
     p.add_argument('--seed', type=int, default=0, help='another number is another try (default: 0)')
     p.add_argument('--resume', action='store_true', help='go on with a run that was cut off')
@@ -210,13 +238,17 @@ def _parser():
 
     p = add('apply', do_apply, 'play a recording through a trained folder or an export')
     p.add_argument('model', help='folder that train made, or an export'); p.add_argument('src', metavar='in', help='recording to read'); p.add_argument('dst', metavar='out', help='recording to write')
-    p.add_argument('--knob', action='append', default=[], metavar='NAME=VALUE', help='a setting; once for each knob, others stand at their default')
-    p.add_argument('--resample', action='store_true', help="convert a recording of another sample rate to the network's"); over(p)
+    p.add_argument('--knob', action='append', default=[], metavar='NAME=VALUE', help='a setting; once for '
+                                                                                     'each knob, others '
+                                                                                     'stand at their default')
+    p.add_argument('--resample', action='store_true', help="convert a recording of another sample rate to "
+                                                           "the network's"); over(p)
 
     p = add('generate', do_generate, 'make new sound with a folder that train --generate made')
     p.add_argument('model', help='folder that train --generate made'); p.add_argument('out', help='recording to write')
     p.add_argument('--seconds', type=float, default=5., help='how much (default: 5)'); p.add_argument('--prompt', help='recording to go on from')
-    p.add_argument('--temperature', type=float, default=1., help='below 1 plays safe, above 1 dares (default: 1)')
+    p.add_argument('--temperature', type=float, default=1., help='below 1 plays safe, above 1 dares '
+                                                                 '(default: 1)')
     p.add_argument('--top-k', type=int, help='choose among so many likeliest values'); p.add_argument('--top-p', type=float, help='choose among the likeliest that share this probability')
     p.add_argument('--seed', type=int, help='the same number gives the same sound'); over(p)
 

@@ -60,7 +60,8 @@ def cqt_freqs(
     f = fmin*2.**(np.arange(n_bins)/bins_per_octave)
     if f[-1]>sr/2:
         most = math.floor(bins_per_octave*math.log2(sr/2/fmin)) + 1
-        raise ValueError(f"expected bins below {sr/2:g} Hz, the Nyquist frequency of sr={sr}, got one at {f[-1]:.0f} Hz; "
+        raise ValueError(f"expected bins below {sr/2:g} Hz, the Nyquist frequency of sr={sr}, got one at "
+                         f"{f[-1]:.0f} Hz; "
                          f"take n_bins <= {max(most, 0)} or a lower fmin")
     return f
 
@@ -79,7 +80,8 @@ def cqt_lengths(
 ) -> np.ndarray: # `(n_bins,)`, samples
     "Window lengths."
     for name,v in (('filter_scale', filter_scale), ('gamma', gamma)): check_number(v, name)
-    if filter_scale<=0 or gamma<0: raise ValueError(f"expected filter_scale > 0 and gamma >= 0, got {filter_scale} and {gamma}")
+    if filter_scale<=0 or gamma<0:
+        raise ValueError(f"expected filter_scale > 0 and gamma >= 0, got {filter_scale} and {gamma}")
     alpha = 2**(1/bins_per_octave)-1
     return np.ceil(filter_scale/alpha*sr/(freqs+gamma/alpha)).astype(int)
 
@@ -169,7 +171,8 @@ class VQT(nn.Module):
     ):
         super().__init__()
         check_whole(hop_length, 'hop_length', hint='; 512 is usual')
-        if not isinstance(norm, (int, float)) or not norm>=0: raise ValueError(f"expected norm 1, 2 or 0, got {norm!r}")
+        if not isinstance(norm, (int, float)) or not norm>=0:
+            raise ValueError(f"expected norm 1, 2 or 0, got {norm!r}")
         check_pad(pad_mode)
         freqs = cqt_freqs(sr, fmin, n_bins, bins_per_octave, fmax)
         lengths = cqt_lengths(freqs, sr, bins_per_octave, filter_scale, gamma)
@@ -213,7 +216,8 @@ class VQT(nn.Module):
         "Number of frames of a padded signal."
         span = 2*self.reach if self.center else self.n_fft
         if x.shape[-1]<span:
-            raise ValueError(f"expected at least {span} samples, the longest window, got {x.shape[-1]}; take center=True or a higher fmin")
+            raise ValueError(f"expected at least {span} samples, the longest window, got {x.shape[-1]}; take "
+                             "center=True or a higher fmin")
         return (x.shape[-1]-span)//self.hop_length + 1
 
     def _convolve(self, x:Tensor, n_frames:int) -> Tensor:
@@ -264,14 +268,17 @@ class VQT(nn.Module):
         return bins_first(part_of(self.rows(x), self.output), x)
 
     def extra_repr(self):
-        return (f"sr={self.sr}, hop_length={self.hop_length}, n_bins={self.n_bins}, bins_per_octave={self.bins_per_octave}, "
-                f"gamma={self.gamma:g}, {float(self.freqs[0]):.1f}..{float(self.freqs[-1]):.1f} Hz, output={self.output}")
+        return (f"sr={self.sr}, hop_length={self.hop_length}, n_bins={self.n_bins}, "
+                f"bins_per_octave={self.bins_per_octave}, "
+                f"gamma={self.gamma:g}, {float(self.freqs[0]):.1f}..{float(self.freqs[-1]):.1f} Hz, "
+                f"output={self.output}")
 
 # %% ../nbs/03_cqt.ipynb #6383e239
 def check_pad(pad_mode):
     "Raise `ValueError` unless the padding has a known name."
     modes = ('reflect', 'constant', 'replicate', 'circular')
-    if pad_mode not in modes: raise ValueError(f"expected pad_mode among {', '.join(modes)}, got {pad_mode!r}")
+    if pad_mode not in modes:
+        raise ValueError(f"expected pad_mode among {', '.join(modes)}, got {pad_mode!r}")
 
 def scale_factors(
     scale:str, # `librosa`, `convolutional`, `wrap`
@@ -385,7 +392,8 @@ class InvertibleCQT(nn.Module):
     ) -> Tensor: # `(..., samples)`
         "The sound with these coefficients; for changed ones the least-squares answer."
         if not torch.jit.is_scripting(): check_whole(length, 'length')
-        if len(coefs)!=len(self.groups): raise ValueError(f"expected {len(self.groups)} groups of coefficients, got {len(coefs)}")
+        if len(coefs)!=len(self.groups):
+            raise ValueError(f"expected {len(self.groups)} groups of coefficients, got {len(coefs)}")
         for c in coefs: check_spectra(c, c.shape[-2] if c.dim()>1 else 0, self.like)
         n = fast_len(length)
         lead = coefs[0].shape[:-2]
@@ -394,7 +402,9 @@ class InvertibleCQT(nn.Module):
         total = torch.zeros(n//2+1, dtype=self.like.dtype, device=self.like.device)
         for g,c in enumerate(coefs):
             i,w = self._group(g, n)
-            if c.shape[-2:]!=w.shape: raise ValueError(f"expected {list(w.shape)} (bins, frames) in group {g} for {length} samples, got {list(c.shape[-2:])}")
+            if c.shape[-2:]!=w.shape:
+                raise ValueError(f"expected {list(w.shape)} (bins, frames) in group {g} for {length} "
+                                 f"samples, got {list(c.shape[-2:])}")
             part = torch.fft.fft(c.reshape([rows, w.shape[0], w.shape[1]]), norm='forward')*w
             X = X.index_add(1, i.flatten(), part.flatten(1))
             total = total.index_add(0, i.flatten(), w.square().flatten())

@@ -34,7 +34,8 @@ def ar2_process(
 ): # Yields x0, x1, x2, ... without end
     "An AR(2) process, sample by sample, its two first samples included."
     try: (a, b), (x0, x1) = args if len(args)==2 else (args[:2], args[2:])
-    except (TypeError, ValueError): raise ValueError(f"expected ar2_process(a, b, x0, x1) or ar2_process((a, b), (x0, x1)), got {args}") from None
+    except (TypeError, ValueError): raise ValueError("expected ar2_process(a, b, x0, x1) or ar2_process((a, "
+                                                     f"b), (x0, x1)), got {args}") from None
     if sigma<0: raise ValueError(f"expected sigma >= 0, got {sigma}")
     rng = np.random.default_rng(seed)
     yield x0
@@ -56,10 +57,14 @@ def AR2(
     bs:int=8, # Items of a batch
 ) -> DataLoaders: # Items are a chunk `(1, chunk_len)` and the same one sample later
     "An AR(2) process as loaders: predict the next sample."
-    if not is_stationary(*params): raise ValueError(f"expected |b|<1, b+a<1, b-a<1, or the process explodes; got a={params[0]}, b={params[1]}")
+    if not is_stationary(*params):
+        raise ValueError(f"expected |b|<1, b+a<1, b-a<1, or the process explodes; got a={params[0]}, "
+                         f"b={params[1]}")
     x = torch.tensor(list(islice(ar2_process(params, init_values, c=c, sigma=sigma, seed=seed), cutoff)), dtype=torch.float32)[None]
     n = (x.shape[1]-1)//chunk_len
-    if n<2: raise ValueError(f"expected cutoff of at least {2*chunk_len+1} samples for chunks of {chunk_len}, got {cutoff}")
+    if n<2:
+        raise ValueError(f"expected cutoff of at least {2*chunk_len+1} samples for chunks of {chunk_len}, "
+                         f"got {cutoff}")
     items = [(AudioTensor(x[:, s:s+chunk_len]), AudioTensor(x[:, s+1:s+1+chunk_len])) for s in range(0, n*chunk_len, chunk_len)]
     cut = n-max(1, round(valid_pct*n))
     return DataLoaders.from_dsets(items[:cut], items[cut:], bs=min(bs, cut), num_workers=0, device=torch.device('cpu'))
@@ -115,9 +120,12 @@ def train_stack_ar(
 ) -> StackFit: # Loss, noise variance
     "Fit a small stack to one series by L-BFGS on all of it, in float64; the stack is changed in place."
     k,x = stack.receptive_field,torch.as_tensor(data, dtype=torch.float64).flatten()[None, None]
-    if x.shape[-1]<=k+1: raise ValueError(f"expected more than {k+1} samples for a receptive field of {k}, got {x.shape[-1]}")
-    if not x.isfinite().all(): raise ValueError("expected finite data, got nan or inf; is the process stationary?")
-    if Losses(loss_type)==Losses.softmax: raise ValueError("Losses.softmax needs tokens; train those with autoregressive_learner")
+    if x.shape[-1]<=k+1:
+        raise ValueError(f"expected more than {k+1} samples for a receptive field of {k}, got {x.shape[-1]}")
+    if not x.isfinite().all():
+        raise ValueError("expected finite data, got nan or inf; is the process stationary?")
+    if Losses(loss_type)==Losses.softmax:
+        raise ValueError("Losses.softmax needs tokens; train those with autoregressive_learner")
     dtype,scale,count = next(stack.parameters()).dtype,x[..., k:].std().clamp(min=1e-30),0
     stack.double().train()
     log_var = nn.Parameter(torch.zeros(1, dtype=torch.float64))
@@ -155,7 +163,8 @@ def speech_commands_files(
         return {path/line.strip() for line in o.read_text().splitlines() if line.strip()} if o.exists() else set()
     valid,test = listed('validation_list.txt'),listed('testing_list.txt')
     if missing := sorted((valid|test)-set(files)):
-        raise ValueError(f"{path}: expected the {len(valid|test)} files that its lists name, {len(missing)} are missing, such as {missing[0]}; unpack it again")
+        raise ValueError(f"{path}: expected the {len(valid|test)} files that its lists name, {len(missing)} "
+                         f"are missing, such as {missing[0]}; unpack it again")
     held = valid|test
     parts = [f for f in files if f not in held],[f for f in files if f in valid],[f for f in files if f in test]
     return tuple(p[:cutoff] for p in parts)
@@ -172,7 +181,9 @@ def SpeechCommands(
 ) -> AudioDataLoaders: # Training and validation
     "Loaders that predict the next sample of a folder laid out like Speech Commands; words start from silence, and short ones end in it."
     train,valid,_ = speech_commands_files(path, cutoff)
-    if not train: raise ValueError(f"{path}: expected folders of recordings, found none; is this the folder that holds the words?")
+    if not train:
+        raise ValueError(f"{path}: expected folders of recordings, found none; is this the folder that holds "
+                         "the words?")
     return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **{**_SPOKEN, **kwargs})
 
 # %% ../nbs/23_datasets.ipynb #da8dafaa
@@ -190,10 +201,12 @@ def _listed(folder, name, clips):
     with open(folder/f'{name}.tsv', encoding='utf-8', newline='') as f:
         rows = csv.DictReader(f, delimiter='\t', quoting=csv.QUOTE_NONE)
         if 'path' not in (rows.fieldnames or []):
-            raise ValueError(f"{f.name}: expected a column 'path', got {', '.join(rows.fieldnames or ['none'])}; unpack the archive again")
+            raise ValueError(f"{f.name}: expected a column 'path', got "
+                             f"{', '.join(rows.fieldnames or ['none'])}; unpack the archive again")
         names = [r['path'] if Path(r['path']).suffix else r['path']+'.mp3' for r in rows] # the first releases left the suffix out
     if missing := [n for n in names if n not in clips]:
-        raise ValueError(f"{folder/'clips'/missing[0]}: expected the {len(names)} files of {name}.tsv, {len(missing)} are missing; unpack the archive again")
+        raise ValueError(f"{folder/'clips'/missing[0]}: expected the {len(names)} files of {name}.tsv, "
+                         f"{len(missing)} are missing; unpack the archive again")
     return [folder/'clips'/n for n in names]
 
 def common_voice_files(
@@ -215,5 +228,6 @@ def CommonVoice(
 ) -> AudioDataLoaders: # Training and validation
     "Loaders that predict the next sample of a folder laid out like Common Voice; sentences start from silence, and short ones end in it."
     train,valid,_ = common_voice_files(path, cutoff)
-    if not train: raise ValueError(f"{path}: expected recordings in train.tsv, got none; take another language")
+    if not train:
+        raise ValueError(f"{path}: expected recordings in train.tsv, got none; take another language")
     return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **{**_SPOKEN, **kwargs})

@@ -47,7 +47,8 @@ def run_demo(
     report = judge(learn, src/'test_input.flac', src/'test_target.flac', out, fit=(src/'train_input.flac', src/'train_target.flac'),
                    notes=[f'trained {n_epoch} epochs in {time.time()-start:.0f} s'])
     learn.export(Path('learner.pkl'))
-    meta = dict(short_description=f'Learned from {task}', long_description=f'A WaveNet trained on the bundled {task} recordings.',
+    meta = dict(short_description=f'Learned from {task}', long_description='A WaveNet trained on the '
+                                                                           f'bundled {task} recordings.',
                 domain_tags=['music'], tags=['effect'], labels=['wet'])
     print(export(learn, out/'audacity', to='audacity', metadata=meta, n_random=3))
     print(f"{out}: dry.wav, wet.wav, predicted.wav, picture.png, report.md, learner.pkl, audacity/")
@@ -69,14 +70,16 @@ def judge(
     fit = None if fit is None else tuple(read_audio(p)[0] for p in fit)
     report = effect_report(learn.model, x, y, pred, sr, fit=fit)
     report.notes += list(notes)
-    write_report(report, x, y, pred, out, title=f'{Path(dry).parent.name}: ESR {report.esr:.4f}, {report.verdict}')
+    write_report(report, x, y, pred, out, title=f'{Path(dry).parent.name}: ESR {report.esr:.4f}, '
+                                                f'{report.verdict}')
     print(report.markdown())
     return report
 
 # %% ../nbs/34_demo.ipynb #3b3ad5c5
 def main(argv=None):
     "`python -m fastproaudio.demo`: run the demo."
-    p = argparse.ArgumentParser(description="Learn the bundled guitar amp, and leave sound, picture, report and exports in a folder.")
+    p = argparse.ArgumentParser(description="Learn the bundled guitar amp, and leave sound, picture, report "
+                                            "and exports in a folder.")
     p.add_argument('-o', '--out', default='demo_out', help='folder to fill (default: demo_out)')
     p.add_argument('--epochs', type=int, default=70, help='passes over the training sound (default: 70)')
     p.add_argument('--task', default='guitar_dist', choices=['guitar_dist', 'tabla_comp'], help='which bundled effect')

@@ -131,7 +131,8 @@ class _Enter(Callback):
 # %% ../nbs/30c_distributed.ipynb #86850620
 def _join():
     "Meet the other processes that a launcher has started."
-    if not dist.is_available(): raise ValueError("expected a torch with torch.distributed, got one without; train in one process")
+    if not dist.is_available():
+        raise ValueError("expected a torch with torch.distributed, got one without; train in one process")
     if dist.is_initialized(): return
     cuda = torch.cuda.is_available() and torch.cuda.device_count()>=int(os.environ.get('LOCAL_WORLD_SIZE', num_distrib()))
     dist.init_process_group('nccl' if cuda else 'gloo')

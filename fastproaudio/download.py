@@ -30,7 +30,8 @@ _mirrors = {URLs.AUDIOMDPI:['https://zenodo.org/records/3562442/files/AudioMDPI.
             URLs.SIGNALTRAIN_LA2A_1_1:['https://zenodo.org/records/3824876/files/SignalTrain_LA2A_Dataset_1.1.tgz'],
             URLs.SPEECHCOMMANDS:['http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz']}
 _checksums = {URLs.SPEECHCOMMANDS:'sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58'} # torchaudio.datasets
-_by_hand = {URLs.COMMONVOICE:"Common Voice is given out by its page only, to those who accept its terms: download the archive of a "
+_by_hand = {URLs.COMMONVOICE:"Common Voice is given out by its page only, to those who accept its terms: "
+                             "download the archive of a "
             "language there, then get_audio_data('cv-corpus-....tar.gz') unpacks it and CommonVoice(folder) reads it"}
 
 # %% ../nbs/23b_download.ipynb #7f0e535e
@@ -59,11 +60,14 @@ def zenodo_url_to_data_url(
 ) -> L: # One address for each file of the record
     "Where the files of a Zenodo record can be fetched."
     at = _record_of(url)
-    if at is None: raise ValueError(f"{url}: expected a record such as https://zenodo.org/records/3824876, got another address")
+    if at is None: raise ValueError(f"{url}: expected a record such as https://zenodo.org/records/3824876, "
+                                    "got another address")
     if record is None: record = json.loads(_read_url(f'{at[0]}/api/records/{at[1]}'))
     elif not isinstance(record, dict): record = json.loads(Path(record).read_text())
     files = _record_files(record)
-    if not files: raise ValueError(f"{url}: expected a record with files, it lists none; it may be restricted: download it by hand")
+    if not files:
+        raise ValueError(f"{url}: expected a record with files, it lists none; it may be restricted: "
+                         "download it by hand")
     return L(_content_url(*at, name) for name,_ in files)
 
 def _content_url(site, id, name):
@@ -116,13 +120,16 @@ def _total(r, start):
 def _room(path, n):
     "Raise `ValueError` unless `n` more bytes fit where `path` is to be."
     free = shutil.disk_usage(path.parent).free
-    if n>free: raise ValueError(f"{path.parent}: expected {n/1e9:.1f} GB of free space, got {free/1e9:.1f} GB; make room, or pass data=")
+    if n>free:
+        raise ValueError(f"{path.parent}: expected {n/1e9:.1f} GB of free space, got {free/1e9:.1f} GB; make "
+                         "room, or pass data=")
 
 @contextmanager
 def _writing(path):
     "Errors of the disk as one sentence."
     try: yield
-    except OSError as e: raise ValueError(f"{path}: cannot be written: {e.strerror or e}; what was fetched is kept, call again") from None
+    except OSError as e: raise ValueError(f"{path}: cannot be written: {e.strerror or e}; what was fetched "
+                                          "is kept, call again") from None
 
 # %% ../nbs/23b_download.ipynb #46ff39fa
 def _part_state(part, url):
@@ -186,7 +193,8 @@ def _read_url(url, tries=4, wait_s=1., timeout_s=30.):
         if n is not None and len(b)!=n: raise _Passing(f'the connection ended after {len(b)} of {n} bytes')
         return b
     try: return _try_often(once, lambda: 0, tries, wait_s)
-    except _Final as e: raise ValueError(f"{url}: expected an answer, got {e.args[0]}; try again later, or download by hand") from None
+    except _Final as e: raise ValueError(f"{url}: expected an answer, got {e.args[0]}; try again later, or "
+                                         "download by hand") from None
 
 def _checksum(path, kind):
     "Checksum of a file, as `kind:hex`."
@@ -229,7 +237,8 @@ def _fetch(urls, path, checksum, tries, wait_s, timeout_s, show):
             part.with_name(part.name+'.json').unlink(missing_ok=True)
             return path
         except _Final as e: told.append(f'{url} gave {e.args[0]}')
-    raise ValueError(f"{path.name}: expected it from {'one of ' if len(urls)>1 else ''}{len(urls)} mirror{'s'*(len(urls)>1)}, but "
+    raise ValueError(f"{path.name}: expected it from {'one of ' if len(urls)>1 else ''}{len(urls)} "
+                     f"mirror{'s'*(len(urls)>1)}, but "
                      f"{'; '.join(told)}; try again later, or download it by hand and pass its path")
 
 # %% ../nbs/23b_download.ipynb #4a7a66dd
@@ -250,7 +259,8 @@ def _place(name):
     "Parts of a path inside an archive; raises `ValueError` if it leads out of it."
     flat = name.replace('\\', '/')
     parts = [o for o in flat.split('/') if o not in ('', '.')]
-    if flat.startswith('/') or re.match(r'[A-Za-z]:', flat) or '..' in parts or '\0' in flat: raise ValueError(f"{name!r} leads out of the archive")
+    if flat.startswith('/') or re.match(r'[A-Za-z]:', flat) or '..' in parts or '\0' in flat:
+        raise ValueError(f"{name!r} leads out of the archive")
     return parts
 
 def _cruft(parts): return '__MACOSX' in parts or parts[-1]=='.DS_Store' or parts[-1].startswith('._')
@@ -266,7 +276,9 @@ def _write_entries(entries, out, limit):
         to = out.joinpath(*parts)
         if kind=='folder': to.mkdir(parents=True, exist_ok=True); continue
         total += size
-        if total>limit: raise ValueError(f"it holds more than {limit/1e9:.3g} GB, far more than its size; pass max_bytes= if that is right")
+        if total>limit:
+            raise ValueError(f"it holds more than {limit/1e9:.3g} GB, far more than its size; pass "
+                             "max_bytes= if that is right")
         to.parent.mkdir(parents=True, exist_ok=True)
         with opener() as src, open(to, 'wb') as dst: shutil.copyfileobj(src, dst, 2**20)
         if to.stat().st_size!=size: raise EOFError(f"{name} ends early")
@@ -287,7 +299,8 @@ def _unpack(archive, out, max_bytes=None):
     "Unpack a zip or a tar of any compression below the new folder `out`; raises `ValueError` for damage and for tricks."
     free = shutil.disk_usage(out.parent).free
     limit = ifnone(max_bytes, max(2**30, 100*archive.stat().st_size))
-    refuse = lambda why,todo,kind=ValueError: kind(f"{archive}: expected an archive that can be unpacked, but {why}; {todo}")
+    refuse = lambda why,todo,kind=ValueError: kind(f"{archive}: expected an archive that can be unpacked, "
+                                                   f"but {why}; {todo}")
     try:
         out.mkdir()
         if _is_tar(archive):
@@ -295,7 +308,8 @@ def _unpack(archive, out, max_bytes=None):
         else:
             with zipfile.ZipFile(archive) as z:
                 need = sum(i.file_size for i in z.infolist())
-                if free<need<=limit: raise ValueError(f"it needs {need/1e9:.3g} GB and {free/1e9:.3g} GB are free")
+                if free<need<=limit:
+                    raise ValueError(f"it needs {need/1e9:.3g} GB and {free/1e9:.3g} GB are free")
                 _write_entries(_zip_entries(z), out, limit)
     except ValueError as e: raise refuse(e, 'nothing was kept of it') from None
     except _damage as e: raise refuse(f'it is damaged ({e}) and begins with {_head(archive)}', 'fetch it again', _Damaged) from None
@@ -318,7 +332,8 @@ def _settle(file, out, max_bytes, alone):
             inner = out.with_name(out.name+'.top')
             top[0].rename(inner); out.rmdir(); inner.rename(out)
     elif alone and file.suffix.lower() not in audio_extensions:
-        raise _Damaged(f"{file.name}: expected a zip, a tar or sound, got a file that begins with {_head(file)}; a page is not a file: "
+        raise _Damaged(f"{file.name}: expected a zip, a tar or sound, got a file that begins with "
+                       f"{_head(file)}; a page is not a file: "
                       "find its download link")
     else:
         with _writing(out):
@@ -355,7 +370,9 @@ def _sources(url, record_files=None):
         if not _mirrors.get(url): raise
         m = _mirrors[url]
         return [(_name_of(m[0]), m, None)],_stem(_name_of(m[0]))
-    if not files: raise ValueError(f"{url}: expected a record with files, it lists none; it may be restricted: download it by hand")
+    if not files:
+        raise ValueError(f"{url}: expected a record with files, it lists none; it may be restricted: "
+                         "download it by hand")
     todo = [(_name_of('/'+quote(k)), [_content_url(*at, k), f'{at[0]}/records/{at[1]}/files/{quote(k)}'], s) for k,s in files]
     return todo,_stem(todo[0][0]) if len(todo)==1 else f'zenodo-{at[1]}'
 
@@ -365,7 +382,8 @@ def _local(url):
     s = str(url)
     if urlsplit(s).scheme in ('http', 'https', 'doi') or _record_of(s): return None
     path = Path(url2pathname(urlsplit(s).path)) if s.startswith('file:') else Path(s).expanduser()
-    if not path.exists(): raise ValueError(f"{url}: no such file or folder; check the name, or write https:// before an address")
+    if not path.exists(): raise ValueError(f"{url}: no such file or folder; check the name, or write "
+                                           "https:// before an address")
     return path.resolve()
 
 def _finish(tmp, data, stem, note, key):
@@ -437,8 +455,11 @@ def _fetch_all(url, only, mirrors, checksum, folder, force, fetch):
     "Fetch what is not there yet of the files of an address."
     files,stem = _sources(url)
     files = [f for f in files if fnmatch.fnmatch(f[0], only)]
-    if not files: raise ValueError(f"{url}: expected files like {only!r}, the record has none; look at its page for the names")
-    if checksum and len(files)>1: raise ValueError(f"{url}: expected one file for one checksum, got {len(files)}; choose with only=")
+    if not files:
+        raise ValueError(f"{url}: expected files like {only!r}, the record has none; look at its page for "
+                         "the names")
+    if checksum and len(files)>1:
+        raise ValueError(f"{url}: expected one file for one checksum, got {len(files)}; choose with only=")
     for name,urls,known in files:
         path = folder/name
         if force: path.unlink(missing_ok=True)

@@ -211,7 +211,8 @@ def best_fir(
     n_iter:int=300, # Most conjugate-gradient steps
 ) -> Tensor: # Impulse response `(n_taps,)`, float32
     "The causal linear filter that maps `x` to `y` with the least squared error (Wiener 1949); `y` counts as silent after its end."
-    if x.shape!=y.shape: raise ValueError(f"expected input and target of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if x.shape!=y.shape:
+        raise ValueError(f"expected input and target of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     xs,ys = x.double().reshape(-1, x.shape[-1]), y.double().reshape(-1, y.shape[-1])
     r = sum(correlate(a, a, n_taps) for a in xs)
     p = sum(correlate(a, b, n_taps) for a,b in zip(xs, ys))
@@ -269,14 +270,17 @@ def check_samples(
     silent:bool=False, # Accept silence
 ):
     "Raise `ValueError` if `x` is empty, holds NaN or Inf, or (unless accepted) is all zeros."
-    if x.numel()==0: raise ValueError(f"{name}: expected sound, got zero samples; record it again or leave it out")
+    if x.numel()==0:
+        raise ValueError(f"{name}: expected sound, got zero samples; record it again or leave it out")
     bad = ~torch.isfinite(x)
     if bad.any():
         at = bad.reshape(-1, x.shape[-1]).any(0).nonzero()[0].item()
-        raise ValueError(f"{name}: expected finite samples, got {int(bad.sum())} NaN or Inf, the first at sample {at}; "
+        raise ValueError(f"{name}: expected finite samples, got {int(bad.sum())} NaN or Inf, the first at "
+                         f"sample {at}; "
                          "render or record it again")
     if not silent and not (x!=0).any():
-        raise ValueError(f"{name}: expected sound, got {x.shape[-1]} samples of silence; check the recording's input and cable")
+        raise ValueError(f"{name}: expected sound, got {x.shape[-1]} samples of silence; check the "
+                         "recording's input and cable")
 
 # %% ../nbs/00_dsp.ipynb #304d4382
 @contextmanager

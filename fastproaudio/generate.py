@@ -36,8 +36,11 @@ def _check_generator(model):
     "Raise `ValueError` unless `model` offers what the sampler needs."
     if hasattr(model, 'continuation'): return
     missing = [k for k in ('head', 'init_state', 'stream') if not hasattr(model, k) or isinstance(getattr(model, k), nn.Module)]
-    if missing: raise ValueError(f"expected a generator such as SampleWaveNet or SampleLSTM, got {type(model).__name__} "
-                                 f"without {', '.join(missing)}; an effect has no next sample: use learn.predict")
+    if missing:
+        raise ValueError("expected a generator such as SampleWaveNet or SampleLSTM, got "
+                         f"{type(model).__name__} "
+                                 f"without {', '.join(missing)}; an effect has no next sample: use "
+                                 "learn.predict")
     if model.head not in HEADS: raise ValueError(f"expected head in {HEADS}, got {model.head!r}")
 
 # %% ../nbs/17_generate.ipynb #fcda5b7d
@@ -56,11 +59,14 @@ def _real(v):
 def _check_settings(model, n, temperature, top_k, top_p, batch, beam_width=None, seed=None, block=1):
     "The settings of a draw as plain numbers; `ValueError` unless they make sense."
     n = n if n is None else _whole(n, "n >= 0 samples to generate, a whole number")
-    batch,block = _whole(batch, "a batch of at least 1, a whole number", 1),_whole(block, "block of at least 1 sample, a whole number", 1)
+    batch,block = _whole(batch, "a batch of at least 1, a whole number", 1),_whole(block, "block of at least "
+                                                                                          "1 sample, a whole "
+                                                                                          "number", 1)
     seed = seed if seed is None else _whole(seed, "seed as a whole number in 0..2**64-1, or None", 0, 2**64-1)
     t = _real(temperature)
     if not 0<=t<math.inf:
-        raise ValueError(f"expected temperature >= 0, a number, got {temperature!r}; 0 takes the most likely sample, 1 the model's own odds")
+        raise ValueError(f"expected temperature >= 0, a number, got {temperature!r}; 0 takes the most likely "
+                         "sample, 1 the model's own odds")
     if t<1e-30: t = 0.                                                     # nothing is left to chance, nor to rounding
     top_k,top_p,beam_width = _check_choice(model, n, top_k, top_p, beam_width)
     return n,(t, top_k, top_p),batch,beam_width,seed,block
@@ -69,11 +75,16 @@ def _check_choice(model, n, top_k, top_p, beam_width):
     "The settings that choose among tokens."
     head = getattr(model, 'head', type(model).__name__)
     if head!='categorical' and not top_k is top_p is beam_width is None:
-        raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower the temperature instead")
-    if beam_width is not None: beam_width = _whole(beam_width, "beam_width of at least 1 sequence, a whole number", 1)
-    if beam_width is not None and n is None: raise ValueError("a beam search compares whole sequences, got n=None; say how many samples")
-    if top_k is not None: top_k = _whole(top_k, f"top_k in 1..{model.n_tokens}, the model's tokens, a whole number", 1, model.n_tokens)
-    if top_p is not None and not 0<_real(top_p)<=1: raise ValueError(f"expected top_p in 0..1, above 0, got {top_p!r}")
+        raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower "
+                         "the temperature instead")
+    if beam_width is not None: beam_width = _whole(beam_width, "beam_width of at least 1 sequence, a whole "
+                                                               "number", 1)
+    if beam_width is not None and n is None:
+        raise ValueError("a beam search compares whole sequences, got n=None; say how many samples")
+    if top_k is not None: top_k = _whole(top_k, f"top_k in 1..{model.n_tokens}, the model's tokens, a whole "
+                                                "number", 1, model.n_tokens)
+    if top_p is not None and not 0<_real(top_p)<=1:
+        raise ValueError(f"expected top_p in 0..1, above 0, got {top_p!r}")
     return top_k,top_p if top_p is None else _real(top_p),beam_width
 
 # %% ../nbs/17_generate.ipynb #03a92e26
@@ -107,25 +118,32 @@ def as_prompt(
 
 def _check_batch(n, batch, name):
     "Raise `ValueError` unless there is one of them for all, or one for each sequence."
-    if n not in (1, batch): raise ValueError(f"expected {'1' if batch==1 else f'1 or {batch}'} {name}, got {n}; pass batch={max(1, n)}")
+    if n not in (1, batch):
+        raise ValueError(f"expected {'1' if batch==1 else f'1 or {batch}'} {name}, got {n}; pass "
+                         f"batch={max(1, n)}")
 
 def _heard(prompt):
     "A prompt as a plain tensor."
     try: x = torch.as_tensor(prompt).detach().as_subclass(Tensor)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"expected a prompt of samples or tokens, got {prompt if isinstance(prompt, str) else type(prompt).__name__}; "
+        raise ValueError("expected a prompt of samples or tokens, got "
+                         f"{prompt if isinstance(prompt, str) else type(prompt).__name__}; "
                          "read a file with read_audio, or use learn.generate") from None
     if x.ndim==0 or x.is_complex() or x.dtype==torch.bool or x.is_meta:
-        raise ValueError(f"expected a prompt of real numbers (samples,) or (batch, channels, samples), got {list(x.shape)}, {x.dtype} on {x.device}")
+        raise ValueError("expected a prompt of real numbers (samples,) or (batch, channels, samples), got "
+                         f"{list(x.shape)}, {x.dtype} on {x.device}")
     return x
 
 def _prompt_wave(model, x):
     "A prompt as a waveform `(batch, n_in, samples)`."
     if not x.is_floating_point():
-        raise ValueError(f"expected a prompt of floating-point samples in -1..1, as this model has no tokens, got {x.dtype}; divide 16-bit samples by 32768")
+        raise ValueError("expected a prompt of floating-point samples in -1..1, as this model has no "
+                         f"tokens, got {x.dtype}; divide 16-bit samples by 32768")
     while x.ndim<3: x = x[None]
-    if x.ndim!=3 or x.shape[1]!=model.n_in: raise ValueError(f"expected a prompt (batch, {model.n_in}, samples), got {list(x.shape)}")
-    if not x.isfinite().all(): raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
+    if x.ndim!=3 or x.shape[1]!=model.n_in:
+        raise ValueError(f"expected a prompt (batch, {model.n_in}, samples), got {list(x.shape)}")
+    if not x.isfinite().all():
+        raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
     return x
 
 def _prompt_tokens(model, x):
@@ -134,15 +152,18 @@ def _prompt_tokens(model, x):
     x = x[None] if x.ndim==1 else x
     if x.ndim!=2: raise ValueError(f"expected prompt tokens (batch, samples), got {list(x.shape)}")
     if x.min()<0 or x.max()>=model.n_tokens:
-        raise ValueError(f"expected prompt tokens in 0..{model.n_tokens-1}, got {x.min().item()}..{x.max().item()}")
+        raise ValueError(f"expected prompt tokens in 0..{model.n_tokens-1}, got "
+                         f"{x.min().item()}..{x.max().item()}")
     return x.long()
 
 # %% ../nbs/17_generate.ipynb #d5e286ff
 def check_conditions(model, knobs, local):
     "Raise `ValueError` unless the conditions are those that the model has."
     for name,given,wanted in (('knobs', knobs, getattr(model, 'n_knobs', 0)), ('local', local, getattr(model, 'n_local', 0))):
-        if given is not None and not wanted: raise ValueError(f"this model has no {name}; build it with n_{name}, or leave them out")
-        if given is None and wanted: raise ValueError(f"expected {name} of {wanted} number(s), got none; pass {name}=...")
+        if given is not None and not wanted:
+            raise ValueError(f"this model has no {name}; build it with n_{name}, or leave them out")
+        if given is None and wanted:
+            raise ValueError(f"expected {name} of {wanted} number(s), got none; pass {name}=...")
 
 # %% ../nbs/17_generate.ipynb #61e20b87
 def _prefill(model, prompt, knobs, local):
@@ -154,7 +175,9 @@ def _prefill(model, prompt, knobs, local):
     for a in range(0, prompt.shape[-1], 4096):                                                       # a long prompt in flat memory
         x = prompt[..., a:a+4096]
         out,state = model.stream(x, state, *(start if local is None else (knobs, local[..., a:a+x.shape[-1]])))
-    if out.isnan().any(): raise ValueError(f"expected numbers from {type(model).__name__}, got NaN; its training went wrong: go back to an earlier checkpoint")
+    if out.isnan().any():
+        raise ValueError(f"expected numbers from {type(model).__name__}, got NaN; its training went wrong: "
+                         "go back to an earlier checkpoint")
     return state, (out[:, -1] if model.head=='categorical' else out[..., -1])
 
 # %% ../nbs/17_generate.ipynb #a0de968d
@@ -204,7 +227,8 @@ class EagerEngine:
 def _fast_engine(kind, model, prompt, knobs, local, settings):
     "A compiled or captured engine of a generator, after the prompt."
     spec = model.step_spec()
-    if spec['kind'] not in ('wavenet', 'lstm'): raise ValueError(f"expected kind 'wavenet' or 'lstm' from step_spec, got {spec['kind']!r}")
+    if spec['kind'] not in ('wavenet', 'lstm'):
+        raise ValueError(f"expected kind 'wavenet' or 'lstm' from step_spec, got {spec['kind']!r}")
     state,out = _prefill(model, prompt, knobs, local)
     state,out = model.step_state(state),out.float().cpu().numpy()
     frame,phase = divmod(prompt.shape[-1], getattr(model, 'hop', 1))
@@ -233,14 +257,17 @@ def _pick_engine(model, engine, batch=1):
     "The name of the engine to use."
     if engine not in ENGINES: raise ValueError(f"expected engine in {ENGINES}, got {engine!r}")
     able,here = hasattr(model, 'step_spec') and hasattr(model, 'step_state'),torch.cuda.is_available()
-    if engine=='cuda' and not here: raise ValueError("expected a CUDA device for engine 'cuda', found none; use engine='auto'")
+    if engine=='cuda' and not here:
+        raise ValueError("expected a CUDA device for engine 'cuda', found none; use engine='auto'")
     if engine in ('numba', 'cuda') and not able:
-        raise ValueError(f"expected a model with step_spec and step_state for engine {engine!r}, got {type(model).__name__}; use engine='eager'")
+        raise ValueError(f"expected a model with step_spec and step_state for engine {engine!r}, got "
+                         f"{type(model).__name__}; use engine='eager'")
     if engine!='auto': return engine
     if not able: return 'eager'
     if here and next(model.parameters()).is_cuda and (batch>=MANY or importlib.util.find_spec('numba') is None): return 'cuda'
     if importlib.util.find_spec('numba') is not None: return 'numba'
-    warnings.warn("numba is not installed, so samples are made one by one in torch, many times slower; pip install numba")
+    warnings.warn("numba is not installed, so samples are made one by one in torch, many times slower; pip "
+                  "install numba")
     return 'eager'
 
 # %% ../nbs/17_generate.ipynb #8d5b325a
@@ -292,7 +319,8 @@ class FrameEngine:
     "Runs what goes on by itself: `model.continuation`."
     def __init__(self, model, prompt, temperature, seed, changes):
         if temperature not in (0, 1) and not (getattr(model, 'n_z', 0) or getattr(model, 'n_noise', 0)):
-            raise ValueError(f"this model gives one answer, which no temperature changes, got {temperature}; build it with n_z")
+            raise ValueError(f"this model gives one answer, which no temperature changes, got {temperature}; "
+                             "build it with n_z")
         self.go_on = model.continuation(prompt, temperature, seed, changes)
 
     def run(self,
@@ -300,7 +328,9 @@ class FrameEngine:
     ) -> Tensor: # `(bs, n_in, n)`
         "The next samples."
         made = self.go_on(len(u))
-        if made.isnan().any(): raise ValueError("expected numbers from the model, got NaN; its training went wrong: go back to an earlier checkpoint")
+        if made.isnan().any():
+            raise ValueError("expected numbers from the model, got NaN; its training went wrong: go back to "
+                             "an earlier checkpoint")
         return made
 
 # %% ../nbs/17_generate.ipynb #e39e8c12
@@ -308,7 +338,8 @@ def _as_condition(x, name, shape, like):
     "A condition as a batch, on the model's device."
     if x is None: return None
     try: x = torch.as_tensor(x, dtype=like.dtype, device=like.device)
-    except (TypeError, ValueError, RuntimeError): raise ValueError(f"expected {name} as numbers, got {type(x).__name__}") from None
+    except (TypeError, ValueError, RuntimeError): raise ValueError(f"expected {name} as numbers, got "
+                                                                   f"{type(x).__name__}") from None
     if not x.isfinite().all(): raise ValueError(f"expected finite {name}, got NaN or Inf")
     while x.ndim<len(shape): x = x[None]
     _check_batch(len(x), shape[0], name)
@@ -322,25 +353,30 @@ def _strategy(name, temperature, beam_width):
     if name is None: return temperature,beam_width
     if name not in STRATEGIES: raise ValueError(f"expected sampling_strategy in {STRATEGIES}, got {name!r}")
     if name=='beam': return temperature,beam_width or 10
-    if beam_width is not None: raise ValueError(f"beam_width belongs to sampling_strategy='beam', got {name!r}; leave one of them out")
+    if beam_width is not None: raise ValueError("beam_width belongs to sampling_strategy='beam', got "
+                                                f"{name!r}; leave one of them out")
     return (0. if name=='max' else temperature),None
 
 # %% ../nbs/17_generate.ipynb #774cd1ea
 def _start(model, n, prompt, settings, seed, batch, engine, knobs, local, beam_width, rando, changes, rng):
     "An engine that has heard the prompt."
-    if rando and prompt is not None: raise ValueError("expected a prompt or rando=True, got both; leave one of them out")
+    if rando and prompt is not None:
+        raise ValueError("expected a prompt or rando=True, got both; leave one of them out")
     first = rng.random((batch, 1 if getattr(model, 'head', '')=='categorical' else model.n_in)) if rando else None
     x,p = as_prompt(model, prompt, batch, first),next(model.parameters())
     check_conditions(model, knobs, local)
     if hasattr(model, 'continuation'):
-        if engine not in ('auto', 'eager'): raise ValueError(f"expected engine 'eager' for {type(model).__name__}, got {engine!r}")
+        if engine not in ('auto', 'eager'):
+            raise ValueError(f"expected engine 'eager' for {type(model).__name__}, got {engine!r}")
         return FrameEngine(model, x, settings[0], seed, changes)
     if changes: raise ValueError(f"changes need a latent variable, got {type(model).__name__}; use a Seq2Seq with n_z")
     knobs,local = _as_condition(knobs, 'knobs', (batch, 0), p),_as_condition(local, 'local', (batch, 0, 0), p)
     if local is not None and n is not None and local.shape[2]*model.hop<x.shape[-1]+n:
-        raise ValueError(f"expected local with at least {-(-(x.shape[-1]+n)//model.hop)} frames for prompt and sound, got {local.shape[2]}")
+        raise ValueError(f"expected local with at least {-(-(x.shape[-1]+n)//model.hop)} frames for prompt "
+                         f"and sound, got {local.shape[2]}")
     if beam_width:
-        if engine not in ('auto', 'eager'): raise ValueError(f"expected engine 'eager' for a beam search, got {engine!r}")
+        if engine not in ('auto', 'eager'):
+            raise ValueError(f"expected engine 'eager' for a beam search, got {engine!r}")
         return BeamEngine(model, x, knobs, local, settings, beam_width)
     kind = _pick_engine(model, engine, batch)
     if kind=='eager': return EagerEngine(model, x, knobs, local, settings)
@@ -392,7 +428,9 @@ def sample(
     **kwargs
 ) -> Tensor: # Tokens `(batch, n)` int64, or continuous samples `(batch, n_in, n)`; without the prompt
     "What the model draws."
-    if n is None: raise ValueError("expected n samples, got None; endless sound comes from sample_blocks or generate_blocks")
+    if n is None:
+        raise ValueError("expected n samples, got None; endless sound comes from sample_blocks or "
+                         "generate_blocks")
     n = _whole(n, "n >= 0 samples to generate, a whole number")
     if progress: kwargs.setdefault('block', max(1, min(4096, n//100)))
     blocks = sample_blocks(model, n, **kwargs)

@@ -94,7 +94,8 @@ class HeaderIndex:
             os.replace(part, self.path)
         except OSError as e:
             with suppress(OSError): part.unlink()
-            return _say_once(f"{self.path.parent}: the headers of {len(self.d)} files could not be kept ({e.strerror or e}), every start reads "
+            return _say_once(f"{self.path.parent}: the headers of {len(self.d)} files could not be kept "
+                             f"({e.strerror or e}), every start reads "
                              "them again; set FASTPROAUDIO_CACHE to a folder that can be written")
         self.changed,self.stamp = False,_stamp(self.path)
         return True

@@ -82,8 +82,10 @@ def _check_complete(
         size,there = _wav_promise(info.path)
         if size is not None and there<size: promised,held = f"{size} bytes of sound",there
         if size is not None and there-size>=2**32-2**16:
-            raise ValueError(f"{info.path}: grew past the 4 GB that a WAV can count: the header promises {size/1e9:.2f} GB of sound, the "
-                             f"file holds {there/1e9:.2f} GB; convert it to .rf64 with a tool that ignores the header")
+            raise ValueError(f"{info.path}: grew past the 4 GB that a WAV can count: the header promises "
+                             f"{size/1e9:.2f} GB of sound, the "
+                             f"file holds {there/1e9:.2f} GB; convert it to .rf64 with a tool that ignores "
+                             "the header")
     elif info.format=='FLAC' and info.n>0:
         try:
             with sf.SoundFile(info.path) as f:

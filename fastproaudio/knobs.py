@@ -32,7 +32,8 @@ class Knob:
     def __post_init__(self):
         self.lo,self.hi = [_number(v, f"the range of knob {self.name!r}") for v in (self.lo, self.hi)]
         if not self.lo<=self.hi:
-            raise ValueError(f"expected a range that rises for knob {self.name!r}, got {self.lo:g} to {self.hi:g}; exchange them")
+            raise ValueError(f"expected a range that rises for knob {self.name!r}, got {self.lo:g} to "
+                             f"{self.hi:g}; exchange them")
         if self.default is not None: self.default = self.check(self.default, 'the default of ')
 
     @property
@@ -47,7 +48,8 @@ class Knob:
         "`v` as a number, or `ValueError` if it is none or out of range."
         v,slack = _number(v, f"{where}{self.name}"),1e-6*(self.hi-self.lo)+1e-9*abs(self.hi)
         if not self.lo-slack<=v<=self.hi+slack:
-            raise ValueError(f"{where}{self.name}: expected {self.say(self.lo)} to {self.say(self.hi)}, its range, got {self.say(v)}; "
+            raise ValueError(f"{where}{self.name}: expected {self.say(self.lo)} to {self.say(self.hi)}, its "
+                             f"range, got {self.say(v)}; "
                              "set it within, or train with a wider range")
         return min(max(v, self.lo), self.hi)
 
@@ -61,7 +63,8 @@ def _number(v, what):
     if v is None or isinstance(v, float) and math.isnan(v) or isinstance(v, str) and not v.strip():
         raise ValueError(f"{what}: expected a number, got nothing; fill it in")
     try: res = float(v)
-    except (TypeError, ValueError): raise ValueError(f"{what}: expected a number, got {str(v)[:40]!r}; write it with a point, such as 0.5") from None
+    except (TypeError, ValueError): raise ValueError(f"{what}: expected a number, got {str(v)[:40]!r}; write "
+                                                     "it with a point, such as 0.5") from None
     if not math.isfinite(res): raise ValueError(f"{what}: expected a finite number, got {v}; correct it")
     return res
 
@@ -95,9 +98,12 @@ class KnobLine:
 def _check_line(values, times, what):
     "Raise `ValueError` unless values and times are a line."
     if values.ndim!=1 or not len(values): raise ValueError(f"{what}: expected a row of values, got {list(values.shape)}; give one row for each knob")
-    if not np.isfinite(values).all(): raise ValueError(f"{what}: expected finite values, got NaN or Inf at point {int((~np.isfinite(values)).argmax())}; correct it")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what}: expected finite values, got NaN or Inf at point "
+                         f"{int((~np.isfinite(values)).argmax())}; correct it")
     if times is not None and (not np.isfinite(times).all() or (np.diff(times)<=0).any()):
-        raise ValueError(f"{what}: expected times in seconds that rise, got {str(times[:4].tolist())[:-1]}, ...; sort the rows by time")
+        raise ValueError(f"{what}: expected times in seconds that rise, got {str(times[:4].tolist())[:-1]}, "
+                         "...; sort the rows by time")
 
 # %% ../nbs/21b_knobs.ipynb #358775c1
 _curve_suffixes = {'.csv', '.npy'} | audio_extensions
@@ -110,17 +116,22 @@ def read_curve(
 ) -> KnobLine: # The curve; a `.csv` or `.npy` is in the knob's unit, sound in 0..1 from end to end of its range
     "The line of a knob from a file."
     path,what = Path(path),f"{path}: knob {name!r}"
-    if not path.is_file(): raise ValueError(f"{what}: expected a file with its curve, found none; correct the path")
+    if not path.is_file():
+        raise ValueError(f"{what}: expected a file with its curve, found none; correct the path")
     if path.suffix.lower()=='.csv': return _curve_csv(path, name, what)
     if path.suffix.lower() in audio_extensions:
         x,sr = read_audio(path)
         x,rate = x.numpy(),sr
     else:
         try: x,rate = np.load(path, mmap_mode='r', allow_pickle=False),None
-        except (ValueError, OSError, EOFError) as e: raise ValueError(f"{what}: expected an array of numbers, got '{str(e)[:80]}'; write it with numpy.save") from None
-        if x.dtype.kind not in 'fiu': raise ValueError(f"{what}: expected an array of numbers, got {x.dtype}; convert it to float32")
+        except (ValueError, OSError, EOFError) as e: raise ValueError(f"{what}: expected an array of "
+                                                                      f"numbers, got '{str(e)[:80]}'; write "
+                                                                      "it with numpy.save") from None
+        if x.dtype.kind not in 'fiu':
+            raise ValueError(f"{what}: expected an array of numbers, got {x.dtype}; convert it to float32")
     row = x if x.ndim==1 else x[0] if x.ndim==2 and len(x)==1 else x[i] if x.ndim==2 and i<len(x) else None
-    if row is None: raise ValueError(f"{what}: expected a row for each knob, got {list(x.shape)}; the knob is number {i+1}")
+    if row is None: raise ValueError(f"{what}: expected a row for each knob, got {list(x.shape)}; the knob "
+                                     f"is number {i+1}")
     _check_line(row, None, what)
     return KnobLine(row, rate=rate, position=rate is not None)
 
@@ -131,7 +142,8 @@ def _curve_csv(path, name, what):
     time = first(c for k,c in names.items() if k.lower() in _time_names)
     others = [c for c in names.values() if c!=time]
     col = names.get(name) or (others[0] if len(others)==1 else None)
-    if col is None: raise ValueError(f"{what}: expected a column of this name, got {', '.join(map(repr, names))}; rename one")
+    if col is None: raise ValueError(f"{what}: expected a column of this name, got "
+                                     f"{', '.join(map(repr, names))}; rename one")
     number = lambda c: np.array([_number(v, f"{path} line {i+2}: {c!r}") for i,v in enumerate(df[c])])
     values,times = number(col),None if time is None else number(time)
     _check_line(values, times, what)
@@ -145,7 +157,8 @@ def _read_csv(path):
         sep = max(',;\t', key=head.count)
         df = pd.read_csv(path, sep=sep, dtype=str, encoding='utf-8-sig', skipinitialspace=True)
     except (ValueError, OSError) as e:                           # pandas' own errors are ValueErrors
-        raise ValueError(f"{path}: expected a table as CSV in UTF-8 with a line of column names, got '{str(e).strip()[:100]}'") from None
+        raise ValueError(f"{path}: expected a table as CSV in UTF-8 with a line of column names, got "
+                         f"'{str(e).strip()[:100]}'") from None
     return df[[c for c in df.columns if not re.fullmatch(r'Unnamed: \d+', c)]].rename(columns=str.strip)   # an index has no name
 
 _in_brackets = re.compile(r'^(.*?)\s*[\[(]\s*(.*?)\s*[\])]\s*$')
@@ -197,7 +210,9 @@ class Knobs:
         if isinstance(knobs, dict): knobs = [v if isinstance(v, Knob) else Knob(k, *tuplify(v)) for k,v in knobs.items()]
         self.knobs = [k if isinstance(k, Knob) else Knob(str(k)) for k in listify(list(knobs) if isinstance(knobs, Knobs) else knobs)]
         twice = [k for k in self.names if self.names.count(k)>1]
-        if twice: raise ValueError(f"expected every knob once, got {twice[0]!r} {self.names.count(twice[0])} times; rename one")
+        if twice:
+            raise ValueError(f"expected every knob once, got {twice[0]!r} {self.names.count(twice[0])} "
+                             "times; rename one")
 
     @property
     def names(self) -> list: return [k.name for k in self.knobs]
@@ -222,7 +237,8 @@ class Knobs:
             n = own.get(k, own.get(plain(str(k))))
             near = difflib.get_close_matches(str(k), self.names, 1)
             if n is None:
-                raise ValueError(f"expected a knob among {', '.join(map(repr, self.names))}, got {str(k)[:40]!r}" + (f"; did you mean {near[0]!r}?" if near else ''))
+                raise ValueError(f"expected a knob among {', '.join(map(repr, self.names))}, got "
+                                 f"{str(k)[:40]!r}" + (f"; did you mean {near[0]!r}?" if near else ''))
             if n in res: raise ValueError(f"expected knob {n!r} once, got it twice; leave one out")
             res[n] = v
         return {n:res[n] for n in self.names if n in res}
@@ -248,10 +264,14 @@ def _values(self:Knobs, setting, where, fill):
     if isinstance(setting, dict):
         setting = self.named(setting)
         lacking = [n for n in self.names if n not in setting]
-        if lacking and not fill: raise ValueError(f"{where}expected a value for {', '.join(map(repr, lacking))}, got only {', '.join(map(repr, setting)) or 'nothing'}; add it")
+        if lacking and not fill:
+            raise ValueError(f"{where}expected a value for {', '.join(map(repr, lacking))}, got only "
+                             f"{', '.join(map(repr, setting)) or 'nothing'}; add it")
         return [setting.get(k.name, k.start) for k in self]
     if isinstance(setting, (str, Path, int, float, np.number)) or getattr(setting, 'ndim', 1)==0: setting = [setting]
-    if len(setting)!=len(self): raise ValueError(f"{where}expected {len(self)} values, for {', '.join(self.names)}, got {len(setting)}")
+    if len(setting)!=len(self):
+        raise ValueError(f"{where}expected {len(self)} values, for {', '.join(self.names)}, got "
+                         f"{len(setting)}")
     return list(setting)
 
 @patch
@@ -298,7 +318,9 @@ def fit_knobs(
 ) -> Knobs: # With ranges, and defaults that occur
     "Knobs whose ranges are those of `settings`."
     rows = [o.to_dict() if hasattr(o, 'to_dict') else o for o in settings]
-    if not rows: raise ValueError("expected settings to learn the ranges of knobs from, got none; pass KnobBlock(knobs)")
+    if not rows:
+        raise ValueError("expected settings to learn the ranges of knobs from, got none; pass "
+                         "KnobBlock(knobs)")
     rows = [o if isinstance(o, dict) else {f'knob_{i+1}':v for i,v in enumerate(listify(o))} for o in rows]
     names = list(rows[0])
     columns = {n:[_number(r.get(n), f"item {i}: {n}") for i,r in enumerate(rows)] for n in names}
@@ -346,12 +368,16 @@ def signaltrain_name(
 ) -> tuple: # `input` or `target`, the id N, the knobs as floats
     "What a file name of SignalTrain's convention says."
     m = _signaltrain.fullmatch(Path(path).stem)
-    if not m: raise ValueError(f"{path}: expected a name such as input_12_.wav or target_12_NAME__0.5__30.wav; rename it or move it away")
+    if not m:
+        raise ValueError(f"{path}: expected a name such as input_12_.wav or target_12_NAME__0.5__30.wav; "
+                         "rename it or move it away")
     side,groups = m[1].lower(),(m[3] or '').split('__')[1:]
     n = 0
     while n<len(groups) and _plain_number.fullmatch(groups[-1-n]): n += 1
     if n_knobs is not None and side=='target':
-        if n<n_knobs: raise ValueError(f"{path}: expected {n_knobs} knobs as numbers at the end of the name, got {n}; rename it")
+        if n<n_knobs:
+            raise ValueError(f"{path}: expected {n_knobs} knobs as numbers at the end of the name, got {n}; "
+                             "rename it")
         n = n_knobs
     return side,m[2],[float(g) for g in groups[len(groups)-n:]] if side=='target' else []
 
@@ -367,7 +393,8 @@ def _effect_info(path):
         get = lambda k: ast.literal_eval(cfg['effect'][k])
         return [Knob(str(n), *r) for n,r in zip(get('knob_names'), get('knob_ranges'), strict=True)]
     except (configparser.Error, KeyError, ValueError, SyntaxError, TypeError, UnicodeDecodeError) as e:
-        raise ValueError(f"{f}: expected knob_names and knob_ranges of equal length below [effect], got '{str(e)[:80]}'; correct it or move it away") from None
+        raise ValueError(f"{f}: expected knob_names and knob_ranges of equal length below [effect], got "
+                         f"'{str(e)[:80]}'; correct it or move it away") from None
 
 def signaltrain_table(
     path:str|Path, # Folder with `Train`, `Val`, `Test`, or with the files themselves
@@ -383,10 +410,13 @@ def signaltrain_table(
     counts = sorted({len(r['knobs']) for r in rows})
     if len(counts)>1:
         odd = next(r for r in rows if len(r['knobs'])!=len(rows[0]['knobs']))
-        raise ValueError(f"{odd['target']}: expected {len(rows[0]['knobs'])} knobs in its name as in {rows[0]['target'].name}, got {len(odd['knobs'])}; "
+        raise ValueError(f"{odd['target']}: expected {len(rows[0]['knobs'])} knobs in its name as in "
+                         f"{rows[0]['target'].name}, got {len(odd['knobs'])}; "
                          f"rename it, or say n_knobs={counts[0]}")
     names = knobs.names or [f'knob_{i+1}' for i in range(counts[0])]
-    if len(names)!=counts[0]: raise ValueError(f"{path}: expected {len(names)} knobs in the names, {', '.join(names)}, got {counts[0]}; name as many")
+    if len(names)!=counts[0]:
+        raise ValueError(f"{path}: expected {len(names)} knobs in the names, {', '.join(names)}, got "
+                         f"{counts[0]}; name as many")
     return pd.DataFrame([{'input':r['input'], 'target':r['target'], 'split':r['split'], **dict(zip(names, r['knobs']))} for r in rows])
 
 def _signaltrain_pairs(folder, n_knobs):
@@ -395,7 +425,8 @@ def _signaltrain_pairs(folder, n_knobs):
     inputs,targets = [[o for o in files if o[1]==s] for s in ('input', 'target')]
     ids = {}
     for f,_,i,_ in inputs:
-        if i in ids: raise ValueError(f"{f}: expected one input with the id {i}, got {ids[i].name} too; move one away")
+        if i in ids:
+            raise ValueError(f"{f}: expected one input with the id {i}, got {ids[i].name} too; move one away")
         ids[i] = f
     used = {i for _,_,i,_ in targets}
     lone = [f for f,_,i,_ in inputs if i not in used]+[f for f,_,i,_ in targets if i not in ids]
@@ -416,7 +447,9 @@ def read_table(
     df,name,root = _as_frame(table, root)
     cols = {_header(c)[0]:c for c in df.columns}
     for c in (input, target):
-        if c not in cols: raise ValueError(f"{name}: expected a column {c!r}, got {', '.join(map(repr, cols)) or 'none'}; rename one, or say which it is")
+        if c not in cols:
+            raise ValueError(f"{name}: expected a column {c!r}, got {', '.join(map(repr, cols)) or 'none'}; "
+                             "rename one, or say which it is")
     if not len(df): raise ValueError(f"{name}: expected a row for each recording, got none; add some")
     where = lambda i: f"{name} line {i+2}: " if isinstance(table, (str, Path)) else f"{name} row {i}: "
     names = _knob_columns(knobs, cols, {input, target, split}, name)
@@ -434,7 +467,9 @@ def _as_frame(table, root):
     if isinstance(table, pd.DataFrame): return table.reset_index(drop=True),'the table',Path(root or '.')
     if not isinstance(table, (str, Path)): table = pd.DataFrame(table); return table,'the table',Path(root or '.')
     table = Path(table)
-    if not table.is_file(): raise ValueError(f"{table}: expected a CSV file with columns input, target and knobs, found none; correct the path")
+    if not table.is_file():
+        raise ValueError(f"{table}: expected a CSV file with columns input, target and knobs, found none; "
+                         "correct the path")
     return _read_csv(table),table.name,Path(root or table.parent)
 
 def _knob_columns(knobs, cols, taken, name):
@@ -442,15 +477,20 @@ def _knob_columns(knobs, cols, taken, name):
     if knobs is None: return [c for c in cols if c not in taken]
     names = Knobs(knobs).names
     lost = [n for n in names if n not in cols]
-    if lost: raise ValueError(f"{name}: expected a column for the knob {lost[0]!r}, got {', '.join(map(repr, cols))}; rename one")
+    if lost:
+        raise ValueError(f"{name}: expected a column for the knob {lost[0]!r}, got "
+                         f"{', '.join(map(repr, cols))}; rename one")
     return names
 
 def _file(v, root, what):
     "A recording's path."
-    if not isinstance(v, (str, Path, AudioFile)): raise ValueError(f"{what}: expected the name of a sound file, got {'nothing' if v is None or v!=v else v!r}; fill it in")
+    if not isinstance(v, (str, Path, AudioFile)):
+        raise ValueError(f"{what}: expected the name of a sound file, got "
+                         f"{'nothing' if v is None or v!=v else v!r}; fill it in")
     if isinstance(v, AudioFile): return v
     p = root/Path(v).expanduser()
-    if not p.is_file(): raise ValueError(f"{what}: expected a sound file at {p}, found none; correct the name, or pass root=")
+    if not p.is_file():
+        raise ValueError(f"{what}: expected a sound file at {p}, found none; correct the name, or pass root=")
     return p
 
 def _check_targets(inputs, targets, where):
@@ -458,8 +498,12 @@ def _check_targets(inputs, targets, where):
     seen,path = {},lambda o: Path(o).absolute()
     for i,(x,y) in enumerate(zip(inputs, targets)):
         if isinstance(y, AudioFile): continue
-        if path(x)==path(y): raise ValueError(f"{where(i)}expected another file as target than as input, got {y.name} for both; correct one")
-        if path(y) in seen: raise ValueError(f"{where(i)}expected every target once, got {y.name} in {where(seen[path(y)]).strip(': ')} too; remove one")
+        if path(x)==path(y):
+            raise ValueError(f"{where(i)}expected another file as target than as input, got {y.name} for "
+                             "both; correct one")
+        if path(y) in seen:
+            raise ValueError(f"{where(i)}expected every target once, got {y.name} in "
+                             f"{where(seen[path(y)]).strip(': ')} too; remove one")
         seen[path(y)] = i
 
 def _cell(v, root, what):
@@ -486,7 +530,8 @@ def _named_range(name, header, values, i):
         all_ += [line] if isinstance(line, float) else [float(np.nanmin(line.values)), float(np.nanmax(line.values))]
     if not all_: return Knob(name, 0, 1, header[2])
     if min(all_)==max(all_) and len(values)>1:
-        warnings.warn(f"knob {name!r} is {all_[0]:g} everywhere: nothing can be learned about it; leave it out, or give its range", stacklevel=4)
+        warnings.warn(f"knob {name!r} is {all_[0]:g} everywhere: nothing can be learned about it; leave it "
+                      "out, or give its range", stacklevel=4)
     return Knob(name, min(all_), max(all_), header[2])
 
 def _as_curve(s, knobs):
@@ -509,16 +554,20 @@ def split_settings(
     seed:int=None, # Of the choice of files and settings
 ) -> tuple: # Rows for training, rows for validation, rows for testing
     "Split recordings of settings: as the rows say, by whole input, each in time, or by setting."
-    if by not in (None, 'file', 'time', 'setting'): raise ValueError(f"expected split_by 'file', 'time' or 'setting', got {by!r}")
+    if by not in (None, 'file', 'time', 'setting'):
+        raise ValueError(f"expected split_by 'file', 'time' or 'setting', got {by!r}")
     parts = [p or dict(train='train', val='valid', test='test').get(_part_of((x, y))) for x,_,y,p in rows]
     train,valid,test = [L(r[:3] for r,p in zip(rows, parts) if p in want) for want in ((None, 'train'), ('valid',), ('test',))]
-    if not train: raise ValueError("expected recordings for training, got only those for validation or test; name some 'train'")
+    if not train: raise ValueError("expected recordings for training, got only those for validation or test; "
+                                   "name some 'train'")
     if valid: return train,valid,test
     inputs = list(dict.fromkeys(_where_from(r) for r in train))
     by = ifnone(by, 'file' if len(inputs)>1 else 'time')
     if by=='time': return (*_in_time(train, train, valid_pct), test)
     if by=='file':
-        if len(inputs)<2: raise ValueError(f"{inputs[0]}: expected two or more inputs to split by file, got one; use split_by='time' or 'setting'")
+        if len(inputs)<2:
+            raise ValueError(f"{inputs[0]}: expected two or more inputs to split by file, got one; use "
+                             "split_by='time' or 'setting'")
         held = set(random.Random(seed).sample(inputs, _n_held(len(inputs), valid_pct)))
         return train.filter(lambda r: _where_from(r) not in held),train.filter(lambda r: _where_from(r) in held),test
     held = _between(train, valid_pct, seed)
@@ -535,9 +584,13 @@ def _in_time(a, b, valid_pct):
 
 def _between(rows, valid_pct, seed):
     "Settings to hold out: such as have others on both sides of every knob, if there are any."
-    if any(isinstance(r[1], KnobCurve) for r in rows): raise ValueError("expected settings that stand still to split by setting, got curves; use split_by='file' or 'time'")
+    if any(isinstance(r[1], KnobCurve) for r in rows):
+        raise ValueError("expected settings that stand still to split by setting, got curves; use "
+                         "split_by='file' or 'time'")
     all_ = sorted({tuple(r[1].tolist()) for r in rows})
-    if len(all_)<3: raise ValueError(f"expected three or more settings to split by setting, got {len(all_)}; use split_by='file' or 'time'")
+    if len(all_)<3:
+        raise ValueError(f"expected three or more settings to split by setting, got {len(all_)}; use "
+                         "split_by='file' or 'time'")
     t = np.array(all_)
     moves = t.min(0)<t.max(0)
     inner = [s for s in all_ if all((t[:, i].min()<s[i]<t[:, i].max()) for i in np.flatnonzero(moves))] or all_
@@ -581,7 +634,8 @@ def _say_shared(train, valid):
     "Warn if the table has the same samples of an input for training and for validation."
     spans = lambda rows: {(_where_from(r), getattr(r[0], 'start', 0)) for r in rows}
     both = spans(train)&spans(valid)
-    if both: warnings.warn(f"{sorted(both)[0][0]} is the input of recordings for training and for validation: validation hears the same notes "
+    if both: warnings.warn(f"{sorted(both)[0][0]} is the input of recordings for training and for "
+                           "validation: validation hears the same notes "
                            "with other settings; record another input to be sure", stacklevel=3)
 
 @patch(cls_method=True)
@@ -602,7 +656,8 @@ def from_signaltrain(cls:AudioDataLoaders,
 def _widgets():
     "The package ipywidgets, or one sentence that says how to get it."
     try: import ipywidgets
-    except ImportError as e: raise ImportError("sliders need ipywidgets, which is not installed: pip install ipywidgets") from e
+    except ImportError as e: raise ImportError("sliders need ipywidgets, which is not installed: pip install "
+                                               "ipywidgets") from e
     return ipywidgets
 
 class KnobPanel:

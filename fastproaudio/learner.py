@@ -94,13 +94,17 @@ class AudioLearner(Learner):
         else:
             x = cast(item, Tensor) if isinstance(item, Tensor) else tensor(item)
             x = x.float()[None] if x.ndim==1 else x.float()
-            if x.ndim!=2: raise ValueError(f"expected a path or a waveform (channels, samples), got {list(x.shape)}; pass one item at a time")
+            if x.ndim!=2:
+                raise ValueError(f"expected a path or a waveform (channels, samples), got {list(x.shape)}; "
+                                 "pass one item at a time")
             name,n_ch,n,rate,read = 'waveform',x.shape[0],x.shape[1],getattr(item, 'sr', None),lambda start,n: x[:, start:start+n]
         if n==0: raise ValueError(f"{name}: expected sound, got zero samples; record it again")
         if sr and rate and rate!=sr:
-            raise ValueError(f"{name}: expected {sr} Hz, which the model was trained at, got {rate} Hz; convert it with `resample_file`")
+            raise ValueError(f"{name}: expected {sr} Hz, which the model was trained at, got {rate} Hz; "
+                             "convert it with `resample_file`")
         if n_in and n_ch!=n_in and not (each_channel and n_in==1):
-            raise ValueError(f"{name}: expected {n_in} channel(s), which the model takes, got {n_ch}; mix it to {n_in}" +
+            raise ValueError(f"{name}: expected {n_in} channel(s), which the model takes, got {n_ch}; mix it "
+                             f"to {n_in}" +
                              (", or pass each_channel=True to run them one by one" if n_in==1 else ''))
         split = n_in==1 and n_ch>1
         dev = one_param(self.model).device
@@ -117,16 +121,23 @@ class AudioLearner(Learner):
     def _settings(self, knobs, named, n, sr, bs):
         "Settings as `run_long` takes them: None, `(bs, n_knobs)`, or a function that reads curves."
         own,dev = self.knobs,one_param(self.model).device
-        if named and knobs is not None: raise ValueError(f"expected knobs by name or as a list, got both: {', '.join(named)} and {knobs}; leave one out")
+        if named and knobs is not None:
+            raise ValueError(f"expected knobs by name or as a list, got both: {', '.join(named)} and "
+                             f"{knobs}; leave one out")
         if named or isinstance(knobs, dict):
-            if not len(own): raise ValueError(f"this model has no knobs, got {', '.join(map(str, named or knobs))}; leave them out")
+            if not len(own): raise ValueError("this model has no knobs, got "
+                                              f"{', '.join(map(str, named or knobs))}; leave them out")
             knobs = own.scale(named or knobs, fill=True)
         if isinstance(knobs, KnobCurve):
             return lambda start,k: cast(knobs.at(start, k, sr, n), Tensor)[None].expand(bs, -1, -1).to(dev)
-        if knobs is None and len(own): raise ValueError(f"expected a setting of {', '.join(own.names)}, got none; name it, for instance {first(own).name}={first(own).start:g}")
+        if knobs is None and len(own):
+            raise ValueError(f"expected a setting of {', '.join(own.names)}, got none; name it, for instance "
+                             f"{first(own).name}={first(own).start:g}")
         if knobs is None: return None
         knobs = cast(tensor(knobs), Tensor).float().to(dev)
-        if not ((0<=knobs)&(knobs<=1)).all(): raise ValueError(f"expected knobs in 0..1, got {knobs.min():g} to {knobs.max():g}; name them to give values in units")
+        if not ((0<=knobs)&(knobs<=1)).all():
+            raise ValueError(f"expected knobs in 0..1, got {knobs.min():g} to {knobs.max():g}; name them to "
+                             "give values in units")
         if knobs.ndim==2 and knobs.shape[1]==n and n>1: return knobs[None].expand(bs, -1, -1)
         return knobs.reshape(1, -1).expand(bs, -1)
 
@@ -244,7 +255,9 @@ def effects_learner(
 def _carry(dls, model):
     "What keeps the state from batch to batch; `ValueError` if chunks do not end where the model's frames may."
     n,stride = dls.train.chunk_len,getattr(model, 'stride', 1)
-    if n%stride: raise ValueError(f"expected chunks of a multiple of {stride} samples, the model's stride, to carry its state, got "
+    if n%stride:
+        raise ValueError(f"expected chunks of a multiple of {stride} samples, the model's stride, to carry "
+                         "its state, got "
                                   f"chunk_len={n}; take {max(1, n//stride)*stride}")
     return CarryEffect()
 
@@ -252,10 +265,12 @@ def _check_channels(dls, model):
     "Raise `ValueError` unless the recordings have the knobs and the channels that the model takes and gives."
     knobs,n = getattr(dls, 'knobs', None),getattr(model, 'n_knobs', None)
     if isinstance(knobs, Knobs) and n is not None and n!=len(knobs):
-        raise ValueError(f"the recordings have {len(knobs)} knob(s), {', '.join(knobs.names)}, the model has {n}; build it with n_knobs={len(knobs)}")
+        raise ValueError(f"the recordings have {len(knobs)} knob(s), {', '.join(knobs.names)}, the model has "
+                         f"{n}; build it with n_knobs={len(knobs)}")
     n_chs = getattr(dls, 'n_chs', None)
     for name,n,want in zip(('input', 'target'), n_chs or (), (getattr(model, 'n_in', None), getattr(model, 'n_out', None))):
-        if want and n!=want: raise ValueError(f"the model has {want} channel(s) for the {name}, the recordings have {n}; "
+        if want and n!=want:
+            raise ValueError(f"the model has {want} channel(s) for the {name}, the recordings have {n}; "
                                               f"build the model for {n}, or mix the recordings to {want}")
 
 # %% ../nbs/31_learner.ipynb #7be67cda
@@ -264,7 +279,8 @@ def sliders(self:AudioLearner,
     item, # Path, `AudioTensor`, tensor or array, as for `predict`
 ) -> KnobPanel: # Shown by a notebook
     "Sliders for the knobs, and a player of what they make of a sound."
-    if not len(self.knobs): raise ValueError("expected a model with knobs, got one without; sliders have nothing to move")
+    if not len(self.knobs):
+        raise ValueError("expected a model with knobs, got one without; sliders have nothing to move")
     return KnobPanel(self.knobs, partial(self.predict, item))
 
 @patch
@@ -275,7 +291,9 @@ def esr_by_setting(self:AudioLearner,
     "How well each setting is met."
     dl = (self.dls[ds_idx] if dl is None else dl).new(shuffle=False, drop_last=False)
     where = [next((o for o in row if isinstance(o, SettingTensor)), None) for row in dl.rows]
-    if not where or None in where: raise ValueError("expected recordings with settings that stand still, got curves or none; look at the metric esr instead")
+    if not where or None in where:
+        raise ValueError("expected recordings with settings that stand still, got curves or none; look at "
+                         "the metric esr instead")
     with self.no_logging(),self.no_bar(): preds,targs = self.get_preds(dl=dl)
     keys,sums = [tuple(where[i].tolist()) for i in dl.table[:,0]],{}
     for k,p,t in zip(keys, cast(preds, Tensor), cast(targs, Tensor)):

@@ -84,7 +84,8 @@ def _page(where, history):
         for h in reversed(history):
             if name not in h['captions']: continue
             made = ' '.join(_player(where/f"{name}_{k}_{h['step']:05d}.wav") for k in ('prediction', 'generated'))
-            out.append(f"<p>epoch {h['step']}: {e(h['captions'][name])}<br>{made}<br><img loading=\"lazy\" src=\"{name}_{h['step']:05d}.png\"></p>")
+            out.append(f"<p>epoch {h['step']}: {e(h['captions'][name])}<br>{made}<br><img loading=\"lazy\" "
+                       f"src=\"{name}_{h['step']:05d}.png\"></p>")
     return '\n'.join(out)
 
 # %% ../nbs/30b_listening.ipynb #f8506a83
@@ -138,9 +139,13 @@ def _places(to):
     if to is None: return (['tensorboard'] if has('tensorboard') else []) + (['wandb'] if run else []) or ['folder']
     for o in (to := listify(to)):
         if o not in PLACES: raise ValueError(f"expected to among {', '.join(PLACES)}, got {o!r}")
-    if 'tensorboard' in to and not has('tensorboard'): raise _missing('TensorBoard', "pip install tensorboard, or to='folder'")
-    if 'wandb' in to and not has('wandb'): raise _missing('Weights & Biases', "pip install wandb, or to='folder'")
-    if 'wandb' in to and not run: raise _missing('a run of Weights & Biases', "call wandb.init(project=...) before fit; mode='offline' needs no account")
+    if 'tensorboard' in to and not has('tensorboard'):
+        raise _missing('TensorBoard', "pip install tensorboard, or to='folder'")
+    if 'wandb' in to and not has('wandb'):
+        raise _missing('Weights & Biases', "pip install wandb, or to='folder'")
+    if 'wandb' in to and not run:
+        raise _missing('a run of Weights & Biases', "call wandb.init(project=...) before fit; mode='offline' "
+                                                    "needs no account")
     return to
 
 # %% ../nbs/30b_listening.ipynb #229ab6ca
@@ -192,7 +197,8 @@ class Listening(Callback):
         most:int=50, # Sounds of at most this many epochs of a fit, spread over it; figures of all
         limit_s:float=10., # Time for generating, seconds an epoch: what is made by then is heard
     ):
-        if n<1 or not seconds>0 or most<1: raise ValueError(f"expected n, seconds and most above 0, got {n}, {seconds} and {most}")
+        if n<1 or not seconds>0 or most<1:
+            raise ValueError(f"expected n, seconds and most above 0, got {n}, {seconds} and {most}")
         store_attr()
         self.logged,self.heard,self.where,self.history,self._sinks = 0,-1,None,[],[]
 
@@ -212,12 +218,14 @@ class Listening(Callback):
         if self._due():
             try:
                 with _aside(self.learn): heard = list(self._hear())
-            except (ValueError, RuntimeError) as e: warnings.warn(f"epoch {self.logged} was not heard, only its figures are logged: {e}")
+            except (ValueError, RuntimeError) as e: warnings.warn(f"epoch {self.logged} was not heard, only "
+                                                                  f"its figures are logged: {e}")
         self.history.append(dict(step=self.logged, metrics=metrics, captions={o[0]:o[3] for o in heard}))
         try:
             for s in self._open(): s.log(self.logged, metrics, heard)
         except OSError as e:
-            warnings.warn(f"{self.where}: epoch {self.logged} was not logged ({e.strerror or e}); training goes on: make room, or choose another folder")
+            warnings.warn(f"{self.where}: epoch {self.logged} was not logged ({e.strerror or e}); training "
+                          "goes on: make room, or choose another folder")
 
     def after_fit(self): self._close()
 

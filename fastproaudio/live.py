@@ -138,7 +138,8 @@ class Program:
                 i = o//(len(w)//g)*w.shape[1]
                 full[o, i:i+w.shape[1]] = w[o]
             w = full
-        if conv.stride!=1: raise ValueError(f"expected convolutions of stride 1, got {conv.stride}; use engine='eager'")
+        if conv.stride!=1:
+            raise ValueError(f"expected convolutions of stride 1, got {conv.stride}; use engine='eager'")
         return self.conv(x, gain*w, None if conv.bias is None else _numbers(conv.bias), conv.dilation, **kwargs)
 
     def act(self,
@@ -159,7 +160,8 @@ class Program:
                 s[:x.n] = w
             kind,slopes = 'Slope',self.numbers(s)
         if kind=='Hardtanh' and (act.min_val, act.max_val)!=(-1, 1) or kind not in self.player.ACTS:
-            raise ValueError(f"expected an activation among {', '.join(self.player.ACTS[:-1])}, ReLU, LeakyReLU and PReLU, got {act}; "
+            raise ValueError(f"expected an activation among {', '.join(self.player.ACTS[:-1])}, ReLU, "
+                             f"LeakyReLU and PReLU, got {act}; "
                              "use engine='eager'")
         self.do(self.player.ACT, x.at+first, x.ld, n, self.player.ACTS.index(kind), slopes, when=when)
         return x
@@ -246,7 +248,8 @@ def write(
 ) -> Rows: # Its output
     "The operations of `m`, and how much silence it has heard before its first sample."
     if type(m) not in PLAYERS:
-        raise ValueError(f"expected one of {', '.join(c.__name__ for c in PLAYERS)} for the compiled engine, got {type(m).__name__}; "
+        raise ValueError(f"expected one of {', '.join(c.__name__ for c in PLAYERS)} for the compiled engine, "
+                         f"got {type(m).__name__}; "
                          "use engine='eager', or say with plays how it is made of operations")
     first = len(p.ops)
     y = PLAYERS[type(m)](p, m, x)
@@ -459,7 +462,8 @@ class _Compiled:
     def play(self, x, knobs):
         moving = knobs is not None and knobs.ndim==3
         if moving and self.model.lookahead:
-            raise ValueError("expected knobs that stand still for a network that looks ahead, got curves; use engine='eager'")
+            raise ValueError("expected knobs that stand still for a network that looks ahead, got curves; "
+                             "use engine='eager'")
         if knobs is not None and not moving: self.set(knobs)
         y = np.empty((self.bs, self.model.n_out, x.shape[2]), np.float32)
         z = torch.cat([x.float(), knobs], 1) if moving else x.detach().float()
@@ -487,14 +491,16 @@ class Live:
     ):
         model = getattr(model, 'model', model) if not hasattr(model, 'stream') else model
         if not hasattr(model, 'stream') or not hasattr(model, 'n_out') or hasattr(model, 'n_tokens'):
-            raise ValueError(f"expected an effect that streams, such as TCN or WaveNet, got {type(model).__name__}; a generator is played by generate_blocks")
+            raise ValueError("expected an effect that streams, such as TCN or WaveNet, got "
+                             f"{type(model).__name__}; a generator is played by generate_blocks")
         if bs<1: raise ValueError(f"expected bs of at least 1, got {bs}")
         self.model,self.bs,self.engine = copy.deepcopy(model).eval().requires_grad_(False),bs,_engine_for(model, engine)
         self.n_in,self.n_out,self.n_knobs,self.latency = model.n_in,model.n_out,model.n_knobs,model.latency
         self.knobs = self._knobs(knobs)
         if self.engine=='eager': self.player = _Eager(self.model, bs)
         else:
-            if importlib.util.find_spec('numba') is None: raise ImportError("expected numba for the compiled engine; pip install fastproaudio[fast]")
+            if importlib.util.find_spec('numba') is None:
+                raise ImportError("expected numba for the compiled engine; pip install fastproaudio[fast]")
             self.player = _Compiled(self.model, bs)
         self.reset()
 
@@ -507,7 +513,8 @@ class Live:
         if k.ndim==1: k = k[None].expand(self.bs, -1)
         if k.shape[:2]!=(self.bs, self.n_knobs) or k.ndim>2 and (n is None or k.shape[2:]!=(n,)):
             curves = '' if n is None else f", or curves ({self.bs}, {self.n_knobs}, {n})"
-            raise ValueError(f"expected knobs ({self.n_knobs},) or ({self.bs}, {self.n_knobs}){curves}, got {list(k.shape)}")
+            raise ValueError(f"expected knobs ({self.n_knobs},) or ({self.bs}, {self.n_knobs}){curves}, got "
+                             f"{list(k.shape)}")
         return k
 
     def reset(self,
@@ -526,7 +533,8 @@ class Live:
         t = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
         z = t[None] if t.ndim==2 and self.bs==1 else t
         if z.ndim!=3 or z.shape[:2]!=(self.bs, self.n_in):
-            raise ValueError(f"expected a block ({self.n_in}, n) or ({self.bs}, {self.n_in}, n), got {list(t.shape)}")
+            raise ValueError(f"expected a block ({self.n_in}, n) or ({self.bs}, {self.n_in}, n), got "
+                             f"{list(t.shape)}")
         now = self.knobs if knobs is None else self._knobs(knobs, z.shape[2])
         y = self.player.play(z, now) if z.shape[2] else z.new_zeros(self.bs, self.n_out, 0)
         if now is not None and z.shape[2]: self.knobs = now if now.ndim==2 else now[..., -1]

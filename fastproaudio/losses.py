@@ -23,9 +23,11 @@ from .dsp import best_fir, best_gain, fft_conv
 def _as_items(pred, targ):
     "Both as `(batch, channels, samples)` in at least float32, or `ValueError` when their shapes differ."
     if pred.shape!=targ.shape:
-        raise ValueError(f"expected prediction and target of one shape, got {list(pred.shape)} and {list(targ.shape)}; "
+        raise ValueError(f"expected prediction and target of one shape, got {list(pred.shape)} and "
+                         f"{list(targ.shape)}; "
                          "crop the longer one with causal_crop or center_crop")
-    if pred.ndim>3: raise ValueError(f"expected (batch, channels, samples), got {list(pred.shape)}; flatten the extra axes")
+    if pred.ndim>3: raise ValueError(f"expected (batch, channels, samples), got {list(pred.shape)}; flatten "
+                                     "the extra axes")
     if pred.numel()==0: raise ValueError(f"expected at least one sample, got shape {list(pred.shape)}")
     return [x.reshape((1,)*(3-x.ndim)+x.shape).to(torch.promote_types(x.dtype, torch.float32)) for x in (pred, targ)]
 
@@ -268,7 +270,8 @@ class STFTLoss(WaveLoss):
     ):
         super().__init__(reduction)
         win_length = win_length or n_fft
-        if not 0<win_length<=n_fft: raise ValueError(f"expected 0 < win_length <= n_fft={n_fft}, got {win_length}")
+        if not 0<win_length<=n_fft:
+            raise ValueError(f"expected 0 < win_length <= n_fft={n_fft}, got {win_length}")
         if hop_length<1: raise ValueError(f"expected hop_length >= 1, got {hop_length}")
         self.n_fft,self.hop_length,self.win_length = n_fft,hop_length,win_length
         self.weights,self.floor_db,self.eps = (w_sc, w_log, w_lin),floor_db,eps

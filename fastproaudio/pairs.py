@@ -80,8 +80,10 @@ class _Sound:
             self.info,self.x = None,np.atleast_2d(x).astype(np.float32, copy=False)
             self.name,self.sr = name,getattr(src, 'sr', None) or sr
             if self.x.ndim!=2 or not self.x.size:
-                raise ValueError(f"{name}: expected (channels, samples), got {list(x.shape)}; pass one recording at a time")
-            if not self.sr: raise ValueError(f"{name}: expected its sample rate, got none; pass sr=44100 or what it is")
+                raise ValueError(f"{name}: expected (channels, samples), got {list(x.shape)}; pass one "
+                                 "recording at a time")
+            if not self.sr:
+                raise ValueError(f"{name}: expected its sample rate, got none; pass sr=44100 or what it is")
             self.n_ch,self.n = self.x.shape
         self.rate,self.len = self.sr,self.n
 
@@ -723,20 +725,27 @@ def _count(n, what): return f"{n:,} {what}" + ('' if n==1 else 's')
 def _file_problems(o, h, who):
     "What is wrong with one recording by itself."
     out,add = [],lambda kind,text,at=(): out.append(Problem(f"{who} ({o.name}): {text}", kind, [a/o.sr for a in at]))
-    if h.n_bad: add('nan', f"{_count(h.n_bad, 'sample')} not a number or infinite, the first at {_times(h.bad, o.sr, 1)}; export it again", h.bad)
-    if h.peak==0: add('silent', "silence throughout; check what was connected, or that the right file was exported"); return out
-    if h.peak<1e-3: add('quiet', f"its loudest sample is {20*math.log10(h.peak):.0f} dB of full scale; record it with more gain")
+    if h.n_bad: add('nan', f"{_count(h.n_bad, 'sample')} not a number or infinite, the first at "
+                           f"{_times(h.bad, o.sr, 1)}; export it again", h.bad)
+    if h.peak==0: add('silent', "silence throughout; check what was connected, or that the right file was "
+                                "exported"); return out
+    if h.peak<1e-3: add('quiet', f"its loudest sample is {20*math.log10(h.peak):.0f} dB of full scale; "
+                                 "record it with more gain")
     if h.n_over:
-        add('loud', f"{_count(h.n_over, 'sample')} beyond full scale, up to {20*math.log10(h.peak):+.1f} dB; lower the level by that "
+        add('loud', f"{_count(h.n_over, 'sample')} beyond full scale, up to {20*math.log10(h.peak):+.1f} dB; "
+                    "lower the level by that "
             f"much, or other programs will clip it", h.over)
     elif h.n_clipped:
         at = _groups(h.clipped, o.sr)
-        add('clipped', f"{_count(h.n_clipped, 'sample')} flat at full scale in {_count(len(at), 'place')}{' and more' if len(h.clipped)>=200 else ''} "
+        add('clipped', f"{_count(h.n_clipped, 'sample')} flat at full scale in "
+                       f"{_count(len(at), 'place')}{' and more' if len(h.clipped)>=200 else ''} "
             f"({_times(at, o.sr)}); record it at a lower level" + (", unless clipping is the effect" if who=='wet' else ''), at)
     dc = _offset(h)
-    if dc: add('dc', f"a constant offset of {dc:+.4f} of full scale, in its silences too; take it out with a high-pass at 5 Hz")
+    if dc: add('dc', f"a constant offset of {dc:+.4f} of full scale, in its silences too; take it out with a "
+                     "high-pass at 5 Hz")
     dead = [c+1 for c,p in enumerate(h.power) if p<1e-7*h.power.max()]
-    if dead: add('channel', f"channel {', '.join(map(str, dead))} of {o.n_ch} is silent; mix it to one channel, or record it again")
+    if dead: add('channel', f"channel {', '.join(map(str, dead))} of {o.n_ch} is silent; mix it to one "
+                            "channel, or record it again")
     return out
 
 def _offset(h):
@@ -762,7 +771,8 @@ def _form_problems(dry, wet):
     "What the headers of the two say."
     out = []
     if dry.sr!=wet.sr:
-        out.append(Problem(f"the dry has {dry.sr} Hz, the wet {wet.sr} Hz; convert one with `resample_file`, or pass resample=True and sr", 'rate'))
+        out.append(Problem(f"the dry has {dry.sr} Hz, the wet {wet.sr} Hz; convert one with `resample_file`, "
+                           "or pass resample=True and sr", 'rate'))
     if dry.n_ch!=wet.n_ch:
         out.append(Problem(f"the dry has {_count(dry.n_ch, 'channel')}, the wet {wet.n_ch}; mix one of them, or pass "
                            f"n_ch=({dry.n_ch}, {wet.n_ch}) and a model with that", 'channels'))
@@ -773,7 +783,8 @@ def _length_problem(dry, wet):
     more = wet.len-dry.n
     if abs(more)<=(1 if wet.sr!=dry.sr else 0): return []
     a,b = ('wet', 'dry') if more>0 else ('dry', 'wet')
-    return [Problem(f"the {a} is {_count(abs(more), 'sample')} ({abs(more)/dry.sr:.3f} s) longer than the {b}; align=True keeps what both have, "
+    return [Problem(f"the {a} is {_count(abs(more), 'sample')} ({abs(more)/dry.sr:.3f} s) longer than the "
+                    f"{b}; align=True keeps what both have, "
                     "trim=True does if they start together", 'length')]
 
 def _hole_problems(dry, wet, hx, hy, lag):
@@ -790,11 +801,13 @@ def _hole_problems(dry, wet, hx, hy, lag):
         if d[m-k:m+k].max()<4*max(d[:m-k].max(), d[m+k:].max(), 1e-4*hx.peak): clicks.append(s)
     if holes:
         at,ms = _groups([s for s,_ in holes], wet.sr),1000*sum(n for _,n in holes)/wet.sr
-        out.append(Problem(f"wet ({wet.name}): the sound drops out {_count(len(at), 'time')}, {ms:.0f} ms in all ({_times(at, wet.sr)}); "
+        out.append(Problem(f"wet ({wet.name}): the sound drops out {_count(len(at), 'time')}, {ms:.0f} ms in "
+                           f"all ({_times(at, wet.sr)}); "
                            "record it again with a larger buffer", 'dropout', [a/wet.sr for a in at]))
     if clicks:
         at = _groups(clicks, wet.sr)
-        out.append(Problem(f"wet ({wet.name}): {_count(len(at), 'click')} of a single sample that the dry has not ({_times(at, wet.sr)}); "
+        out.append(Problem(f"wet ({wet.name}): {_count(len(at), 'click')} of a single sample that the dry "
+                           f"has not ({_times(at, wet.sr)}); "
                            "check the digital connection and record it again", 'click', [a/wet.sr for a in at]))
     return out
 
@@ -810,7 +823,8 @@ def _gap_problem(hx, hy, lag, sr):
     s,n = _runs(loud & dead)
     if not len(s): return []
     at = ((s+a)*hx.hop/sr).tolist()
-    return [Problem(f"the wet falls silent while the dry plays, {_count(len(s), 'time')} ({_times(at, 1)}); record it again", 'gap', at)]
+    return [Problem(f"the wet falls silent while the dry plays, {_count(len(s), 'time')} ({_times(at, 1)}); "
+                    "record it again", 'gap', at)]
 
 # %% ../nbs/24_pairs.ipynb #e71afc85
 def _time_problems(r, t, jumps, inverted_at):
@@ -824,15 +838,19 @@ def _time_problems(r, t, jumps, inverted_at):
             "; samples were lost or added while recording: record it again, or cut the file there", [o[0]/r.sr for o in jumps])
     elif r.drift_ppm:
         total = r.drift_ppm*1e-6*r.n_dry
-        add('drift', f"the wet's clock is {abs(r.drift_ppm):.1f} ppm {'slow' if r.drift_ppm>0 else 'fast'}: the latency moves by {total:+.1f} samples over "
+        add('drift', f"the wet's clock is {abs(r.drift_ppm):.1f} ppm {'slow' if r.drift_ppm>0 else 'fast'}: "
+                     f"the latency moves by {total:+.1f} samples over "
             "the file; record both on one clock, or use align_pair(..., drift=True)")
     if r.latency is not None and not jumps and (not r.drift_ppm or abs(r.latency)>8):
-        if r.latency>2: add('late', f"the wet is {_count(r.latency, 'sample')} ({ms(r.latency)}) late; pass align=True, or align_pair writes aligned files")
+        if r.latency>2: add('late', f"the wet is {_count(r.latency, 'sample')} ({ms(r.latency)}) late; pass "
+                                    "align=True, or align_pair writes aligned files")
         if r.latency<-2:
-            add('early', f"the wet is {_count(-r.latency, 'sample')} ({ms(r.latency)}) early, before its cause; pass align=True, or check that "
+            add('early', f"the wet is {_count(-r.latency, 'sample')} ({ms(r.latency)}) early, before its "
+                         "cause; pass align=True, or check that "
                 "the files are not exchanged")
     if r.polarity<0:
-        add('inverted', "the wet is upside down (its polarity is inverted); a model learns that as well, but mixed with the dry it cancels: "
+        add('inverted', "the wet is upside down (its polarity is inverted); a model learns that as well, but "
+                        "mixed with the dry it cancels: "
             "turn it over if the effect does not do that")
     return out
 
@@ -840,7 +858,8 @@ def _order_problem(r):
     "Whether the files look exchanged."
     if r.swapped<.6: return [],[]
     why = ', '.join(k for k,v in sorted(r.evidence.items(), key=lambda o: o[1])[:3] if v<0)
-    text = (f"dry ({r.dry}) and wet ({r.wet}) look exchanged (probability {r.swapped:.2f}, by: {why}); give them in the other order if that is so")
+    text = (f"dry ({r.dry}) and wet ({r.wet}) look exchanged (probability {r.swapped:.2f}, by: {why}); give "
+            "them in the other order if that is so")
     p = [Problem(text, 'swapped')]
     return (p, []) if r.swapped>=.9 else ([], p)
 
@@ -868,8 +887,10 @@ def _different(r, t):
     "The sentence for two recordings that have nothing in common, or not at all places."
     if not t.sure:
         n = max(t.phase.part, t.level.part)
-        if t.W<4000: return [],[Problem(f"{_count(r.n_dry, 'sample')} are too few to measure the latency; record some seconds", 'short')]
-        return [Problem(f"dry and wet are not the same performance: of {_count(len(t.places), 'place')} that were searched {n*len(t.places):.0f} agree on a "
+        if t.W<4000: return [],[Problem(f"{_count(r.n_dry, 'sample')} are too few to measure the latency; "
+                                        "record some seconds", 'short')]
+        return [Problem(f"dry and wet are not the same performance: of {_count(len(t.places), 'place')} that "
+                        f"were searched {n*len(t.places):.0f} agree on a "
                         f"latency, none within {t.W/r.sr:.1f} s; check that the files belong together", 'different')],[]
     peaks,tol = (t.peaks[0], 8) if t.phase.sure else (t.peaks[1], 60)
     at = lambda peaks,lags,tol: np.array([len(p)>0 and np.abs(p[:, 0]-l).min()<=tol for p,l in zip(peaks, lags)])
@@ -879,7 +900,8 @@ def _different(r, t):
         if has[:i].mean()>.9 and has[i:].mean()<.35: s = [(i, len(has)-i)]; break
     if not s or t.best.slope or np.delete(has, np.arange(s[0][0], s[0][0]+s[0][1])).mean()<.9: return [],[]
     a,b = t.at[s[0][0]]/r.sr,t.at[s[0][0]+s[0][1]-1]/r.sr
-    return [Problem(f"between {a:.1f} and {b:.1f} s the wet is not the dry's performance; cut both files to what belongs together", 'different', [a])],[]
+    return [Problem(f"between {a:.1f} and {b:.1f} s the wet is not the dry's performance; cut both files to "
+                    "what belongs together", 'different', [a])],[]
 
 # %% ../nbs/24_pairs.ipynb #5bef0423
 def _rest(dry, wet, hx, hy, t, r, quick):
@@ -928,12 +950,15 @@ def _remarks(r, t, wander):
     out,given = [],{k:v for k,v in r.methods.items() if v is not None}
     far = [k for k,v in given.items() if abs(v-r.latency)>(16 if k=='level' else 2)]
     if far:
-        out.append(Problem(f"the methods disagree ({', '.join(f'{k} {v}' for k,v in given.items())} samples); {r.latency} is taken, the earliest that "
+        out.append(Problem(f"the methods disagree ({', '.join(f'{k} {v}' for k,v in given.items())} "
+                           f"samples); {r.latency} is taken, the earliest that "
                            "can be relied on: an effect with filters, echoes or modulation spreads them", 'disagree'))
     spread = float(np.percentile(wander, 90)-np.percentile(wander, 10)) if len(wander)>4 else 0.
     if spread>4 and not r.drift_ppm and 'jump' not in r.kinds:
-        out.append(Problem(f"the latency wanders by {spread:.0f} samples and comes back, as with chorus and vibrato", 'wanders'))
-    if r.coherence>.9999 and not r.problems: out.append(Problem("the wet is a filtered copy of the dry: a linear effect, or none", 'linear'))
+        out.append(Problem(f"the latency wanders by {spread:.0f} samples and comes back, as with chorus and "
+                           "vibrato", 'wanders'))
+    if r.coherence>.9999 and not r.problems: out.append(Problem("the wet is a filtered copy of the dry: a "
+                                                                "linear effect, or none", 'linear'))
     return out
 
 # %% ../nbs/24_pairs.ipynb #04f6cf19
@@ -960,7 +985,8 @@ def check_pair(
     if not t.sure and not quick: own,other = _other_rate(dry, wet, hx, most)
     if own:
         t = other
-        r.problems.append(Problem(f"the wet sounds as if it had been recorded at {own} Hz, its header says {wet.sr} Hz; write {own} Hz into "
+        r.problems.append(Problem(f"the wet sounds as if it had been recorded at {own} Hz, its header says "
+                                  f"{wet.sr} Hz; write {own} Hz into "
                                   "the header, or export it again", 'rate'))
     else: r.problems += _length_problem(dry, wet)
     problems,notes = _different(r, t)
@@ -1096,17 +1122,23 @@ def align_pair(
 ) -> tuple: # Paths of the dry and of the wet, of one length
     "Write copies that start together and end together; the originals are left alone."
     out_dir,r = Path(out_dir),check or check_pair(dry, wet)
-    if r.latency is None: raise ValueError(f"{wet}: expected a latency that can be measured, got none ({'; '.join(r.problems+r.notes)})")
-    if 'rate' in r.kinds: raise ValueError(f"{wet}: expected the rate of {dry}; convert it with `resample_file` first")
+    if r.latency is None:
+        raise ValueError(f"{wet}: expected a latency that can be measured, got none "
+                         f"({'; '.join(r.problems+r.notes)})")
+    if 'rate' in r.kinds:
+        raise ValueError(f"{wet}: expected the rate of {dry}; convert it with `resample_file` first")
     targets = [out_dir/Path(o).name for o in (dry, wet)]
     if targets[0]==targets[1] or any(o.exists() and o.samefile(p) for o,p in zip(targets, (dry, wet))):
-        raise ValueError(f"{out_dir}: expected a folder in which the two do not overwrite one another or themselves; choose another, or rename one")
+        raise ValueError(f"{out_dir}: expected a folder in which the two do not overwrite one another or "
+                         "themselves; choose another, or rename one")
     out_dir.mkdir(parents=True, exist_ok=True)
     x,y = _Sound(dry),_Sound(wet)
     slope = r.drift_ppm*1e-6 if drift else 0.
     lag = r.latency if drift or not r.drift_ppm else round(r.latency+r.drift_ppm*1e-6*x.n/2)     # in the middle it fits best
     a,b = max(0, -lag),min(x.n, int((y.n-lag)/(1+slope)))
-    if b<=a: raise ValueError(f"{wet}: expected recordings that overlap, got a latency of {lag} samples; check the files")
+    if b<=a:
+        raise ValueError(f"{wet}: expected recordings that overlap, got a latency of {lag} samples; check "
+                         "the files")
     sign = -1. if flip and r.polarity<0 else 1.
     _copy(targets[0], x, a, b, lambda s,n: x.raw(s, n), subtype)
     _copy(targets[1], y, a, b, (lambda s,n: sign*_stretched(y, s, n, lag, slope)) if slope else (lambda s,n: sign*y.raw(s+lag, n)), subtype)

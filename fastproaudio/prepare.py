@@ -21,7 +21,9 @@ def _plan(files, src, dst, rates, suffix):
     for f in files:
         for sr in rates:
             out = (dst/str(sr)/f.relative_to(src)).with_suffix(suffix)
-            if out in seen: raise ValueError(f"{f}: expected another name than {seen[out].name}, both would become {out.name}; rename one")
+            if out in seen:
+                raise ValueError(f"{f}: expected another name than {seen[out].name}, both would become "
+                                 f"{out.name}; rename one")
             seen[out] = f
             plan.append((f, sr, out))
     return plan
@@ -44,7 +46,8 @@ def _convert(f, out, sr, n_ch, subtype):
     out.parent.mkdir(parents=True, exist_ok=True)
     have = audio_info(f).n_ch
     if n_ch in (None, have): return resample_file(f, out, sr, subtype)
-    if n_ch!=1: raise ValueError(f"{f}: expected {n_ch} channels, got {have}; only mixing to mono is done here")
+    if n_ch!=1:
+        raise ValueError(f"{f}: expected {n_ch} channels, got {have}; only mixing to mono is done here")
     mono = out.with_name(f'.{out.stem}.mono.wav')
     try:
         _mix(f, mono)
@@ -83,5 +86,7 @@ def prepare_audio(
                 if isinstance(j.exception(), ValueError): failed.append(str(j.exception()))
                 else: j.result()
         except BaseException: stop.set(); pool.shutdown(cancel_futures=True); raise
-    if failed: raise ValueError(f"{len(failed)} of {len(todo)} could not be converted, the others are done; the first was {min(failed)}")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(todo)} could not be converted, the others are done; the "
+                         f"first was {min(failed)}")
     return {r:dst/str(r) for r in rates}

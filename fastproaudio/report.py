@@ -72,12 +72,15 @@ class EffectReport:
         rows = [('network', self.esr, self.mae, self.stft)]
         rows += [(k, v, self.baseline_mae[k], self.baseline_stft[k]) for k,v in self.baselines.items()]
         rf = 'unknown' if self.receptive_field is None else f'{self.receptive_field} samples ({1000*self.receptive_field/self.sr:.1f} ms)'
-        lines = [f'ESR {self.esr:.4f}: {self.verdict} (under 0.01 great, 0.035 good, 0.1 usable), on {self.seconds:.1f} s of held-out sound', '',
+        lines = [f'ESR {self.esr:.4f}: {self.verdict} (under 0.01 great, 0.035 good, 0.1 usable), on '
+                 f'{self.seconds:.1f} s of held-out sound', '',
                  '| prediction | ESR | MAE | multi-resolution STFT |', '|---|---|---|---|']
         lines += [f'| {n} | {a:.4f} | {b:.4f} | {c:.3f} |' for n,a,b,c in rows]
         lines += ['', f'- {self.n_params} weights, receptive field {rf}']
-        if self.stream: lines.append(f"- streams in blocks of {self.stream['block']} with latency {self.stream['latency']}, at most "
-                                     f"{self.stream['max_diff']:.1e} from offline, {self.stream['times_real_time']:.1f} times real time on one thread")
+        if self.stream: lines.append(f"- streams in blocks of {self.stream['block']} with latency "
+                                     f"{self.stream['latency']}, at most "
+                                     f"{self.stream['max_diff']:.1e} from offline, "
+                                     f"{self.stream['times_real_time']:.1f} times real time on one thread")
         return '\n'.join(lines+[f'- {n}' for n in self.notes])+'\n'
 
 # %% ../nbs/33_report.ipynb #703df7c3

@@ -37,7 +37,8 @@ class PrevNext(ItemTransform):
         self.min_prev,self.min_next,self.rng = ifnone(min_prev, n_prev),ifnone(min_next, n_next),random.Random(seed)
         lengths = (n_prev, n_next, self.min_prev, self.min_next)
         if not all(isinstance(n, (int, np.integer)) for n in lengths) or not (0<self.min_prev<=n_prev and 0<self.min_next<=n_next):
-            raise ValueError(f"expected whole numbers, 0 < min_prev <= n_prev and 0 < min_next <= n_next, got {min_prev}, {n_prev}, {min_next}, {n_next}")
+            raise ValueError("expected whole numbers, 0 < min_prev <= n_prev and 0 < min_next <= n_next, "
+                             f"got {min_prev}, {n_prev}, {min_next}, {n_next}")
     def __call__(self, b, split_idx=None, **kwargs):
         a,n = (self.n_prev,self.n_next) if split_idx!=0 else (self.rng.randint(self.min_prev, self.n_prev), self.rng.randint(self.min_next, self.n_next))
         if not isinstance(b, tuple) or len(b)!=1 or not isinstance(b[0], AudioTensor): return b

@@ -114,7 +114,8 @@ class GriffinLim(nn.Module):
     ):
         super().__init__()
         check_whole(n_iter, 'n_iter')
-        if not 0<=check_number(momentum, 'momentum')<=1: raise ValueError(f"expected momentum in 0..1, got {momentum}")
+        if not 0<=check_number(momentum, 'momentum')<=1:
+            raise ValueError(f"expected momentum in 0..1, got {momentum}")
         self.stft = STFT(n_fft, hop_length, win_length, window, center, pad_mode)
         self.inv = iSTFT(n_fft, hop_length, win_length, window, center)
         self.n_iter,self.momentum,self.power = n_iter,momentum,_check_power(power)
@@ -125,9 +126,11 @@ class GriffinLim(nn.Module):
     ) -> Tensor: # `(..., samples)`
         if not torch.jit.is_scripting(): check_tensor(s)
         if s.is_complex() or not s.is_floating_point() or s.dim()<2 or s.shape[-2]!=self.stft.freq_bins:
-            raise ValueError(f"expected a magnitude (..., {self.stft.freq_bins}, frames), got {s.dtype} {list(s.shape)}")
+            raise ValueError(f"expected a magnitude (..., {self.stft.freq_bins}, frames), got {s.dtype} "
+                             f"{list(s.shape)}")
         if s.device!=self.stft.window.device:
-            raise ValueError(f"expected a magnitude on {self.stft.window.device}, where this layer is, got {s.device}; move one with .to(device)")
+            raise ValueError(f"expected a magnitude on {self.stft.window.device}, where this layer is, got "
+                             f"{s.device}; move one with .to(device)")
         if s.numel()==0 or bool((s<0).any()):
             raise ValueError("expected magnitudes of at least 0, got "+("none" if s.numel()==0 else "negative ones; 10**(db/20) makes them of dB"))
         m = s.reshape([-1, s.shape[-2], s.shape[-1]])
@@ -180,7 +183,8 @@ class CFP(nn.Module):
         super().__init__()
         check_band(sr, check_number(fmin, 'fmin', 0), fmax)
         check_whole(bins_per_octave, 'bins_per_octave')
-        if not isinstance(g, (tuple, list)) or len(g)<2: raise ValueError(f"expected at least two exponents g, for a spectrum and a cepstrum, got {g}")
+        if not isinstance(g, (tuple, list)) or len(g)<2:
+            raise ValueError(f"expected at least two exponents g, for a spectrum and a cepstrum, got {g}")
         for v in g: check_number(v, 'exponents g')
         n = int(sr/check_number(resolution_hz, 'resolution_hz', 0))
         check_stft(n, win_length, hop_length, 'constant')
@@ -189,7 +193,9 @@ class CFP(nn.Module):
         self.cut_quef,self.cut_freq = round(sr/fmax),round(fmin/resolution_hz)
         centres = fmin*2.**(np.arange(math.ceil(math.log2(fmax/fmin))*bins_per_octave)/bins_per_octave)
         centres = centres[centres<fmax]
-        if len(centres)<3: raise ValueError(f"expected at least 3 bands between fmin={fmin:g} and fmax={fmax:g} Hz, got {len(centres)}")
+        if len(centres)<3:
+            raise ValueError(f"expected at least 3 bands between fmin={fmin:g} and fmax={fmax:g} Hz, got "
+                             f"{len(centres)}")
         by_freq = _fill_narrow(_log_bands(centres, np.arange(self.n_freq)*sr/self.n_fft), centres, sr/self.n_fft)
         by_quef = _log_bands(centres, sr/np.maximum(np.arange(self.n_quef), 1e-9))
         self.freq_bank,self.quef_bank = Bank(banded(by_freq), self.n_freq),Bank(banded(by_quef), self.n_quef)

@@ -33,10 +33,12 @@ class KnobsOf:
     ):
         self.func,values = func,[func(Path(getattr(f, 'path', f))) for f in files]
         names = [v for v in values if isinstance(v, str)]
-        if names and len(names)<len(values): raise ValueError("expected knobs that give a name for every file, or numbers for every file, got both")
+        if names and len(names)<len(values): raise ValueError("expected knobs that give a name for every "
+                                                              "file, or numbers for every file, got both")
         self.vocab = sorted(set(names))
         sizes = {len(listify(v)) for v in values}
-        if not names and len(sizes)>1: raise ValueError(f"expected knobs of one length for all files, got {sorted(sizes)}")
+        if not names and len(sizes)>1:
+            raise ValueError(f"expected knobs of one length for all files, got {sorted(sizes)}")
         self.n = len(self.vocab) or sizes.pop()
 
     def vector(self,
@@ -63,7 +65,8 @@ class SeriesFile(AudioFile):
         self.n_ch = self.values.shape[0]
         need = -(-self.n//hop)
         if self.values.ndim!=2 or self.values.shape[1]<need:
-            raise ValueError(f"{self.path}: expected a series (n_local, frames) with at least {need} frames of {hop} samples, "
+            raise ValueError(f"{self.path}: expected a series (n_local, frames) with at least {need} frames "
+                             f"of {hop} samples, "
                              f"got {list(v.shape)}")
 
     def preload(self, sr=None): pass
@@ -124,10 +127,14 @@ def split_files(
     _check_split(files, by)
     parts = [_part_of((f,)) for f in files]
     train,valid = [L(f for f,p in zip(files, parts) if p in want) for want in ((None, 'train'), ('val',))]
-    if not train: raise ValueError(f"{first(files)}: expected training recordings, got only those named valid or test; rename some")
+    if not train:
+        raise ValueError(f"{first(files)}: expected training recordings, got only those named valid or test; "
+                         "rename some")
     if valid: return train,valid
     if ifnone(by, 'file' if len(train)>1 else 'time')=='file':
-        if len(train)<2: raise ValueError(f"{train[0]}: expected two or more recordings to split by file, got one; use by='time'")
+        if len(train)<2:
+            raise ValueError(f"{train[0]}: expected two or more recordings to split by file, got one; use "
+                             "by='time'")
         idx = random.Random(seed).sample(range(len(train)), _n_held(len(train), valid_pct))
         return L(f for i,f in enumerate(train) if i not in idx),train[idx]
     cut = cut_tails(train, valid_pct)

@@ -58,10 +58,12 @@ def gen_pairs(
     seed:int=None, # Of the hits' order and shifts
 ) -> HitPair: # Of equal lengths
     "Hits around a grid, the same hits on it, and the grid."
-    if num_hits<1 or bpm<=0 or grid<=0: raise ValueError(f"expected num_hits, bpm and grid above 0, got {num_hits}, {bpm}, {grid}")
+    if num_hits<1 or bpm<=0 or grid<=0:
+        raise ValueError(f"expected num_hits, bpm and grid above 0, got {num_hits}, {bpm}, {grid}")
     hits = [_hit(f, sr) for f in (fname if isinstance(fname, (list, tuple, L)) else [fname])]
     rng,step = random.Random(seed),round(60/bpm*grid*sr)
-    if step<8: raise ValueError(f"expected a grid step of 8 samples or more, got {step}; lower bpm or raise sr")
+    if step<8:
+        raise ValueError(f"expected a grid step of 8 samples or more, got {step}; lower bpm or raise sr")
     lead = max(find_onset(h) for h in hits)+step
     n = lead+num_hits*step+max(h.shape[-1] for h in hits)
     onsets = torch.arange(num_hits)*step+lead
@@ -103,7 +105,8 @@ class AddNoise(Callback):
         snr_db:tuple=(0., 20.), # Range of signal-to-noise ratios, dB
         seed:int=0, # Of the noise in validation
     ):
-        if len(snr_db)!=2 or snr_db[0]>snr_db[1]: raise ValueError(f"expected a range (lowest, highest) in dB, got {snr_db}")
+        if len(snr_db)!=2 or snr_db[0]>snr_db[1]:
+            raise ValueError(f"expected a range (lowest, highest) in dB, got {snr_db}")
         store_attr()
     def before_validate(self): self.rng = torch.Generator().manual_seed(self.seed)
     def before_batch(self):

@@ -70,9 +70,11 @@ def _alike(files, pad):
     if not infos: raise ValueError("expected one track or more, got none; check the list of files")
     for i in infos[1:]:
         if i.sr!=infos[0].sr:
-            raise ValueError(f"{i.path}: expected {infos[0].sr} Hz as in {infos[0].path}, got {i.sr} Hz; convert it with `prepare_audio`")
+            raise ValueError(f"{i.path}: expected {infos[0].sr} Hz as in {infos[0].path}, got {i.sr} Hz; "
+                             "convert it with `prepare_audio`")
         if i.n!=infos[0].n and not pad:
-            raise ValueError(f"{i.path}: expected {infos[0].n} samples as in {infos[0].path}, got {i.n}; cut them alike, or pass pad=True "
+            raise ValueError(f"{i.path}: expected {infos[0].n} samples as in {infos[0].path}, got {i.n}; cut "
+                             "them alike, or pass pad=True "
                              "for silence at the end of the shorter")
     return infos
 
@@ -124,10 +126,14 @@ def pack_mono_stems(
     "Pack the tracks of every recording in a folder into one file each; a click, or track 0, is channel 0."
     folder,out,made = Path(folder),Path(out),L()
     groups = group_tracks(get_audio_files(folder), ids)
-    if not groups: raise ValueError(f"{folder}: expected files named like song-0.wav and song-1.wav, found none; pass ids= for other names")
+    if not groups:
+        raise ValueError(f"{folder}: expected files named like song-0.wav and song-1.wav, found none; pass "
+                         "ids= for other names")
     for base,tracks in groups.items():
         for f in tracks:
-            if audio_info(f).n_ch!=1: raise ValueError(f"{f}: expected a mono file, got {audio_info(f).n_ch} channels; mix it, or use save_as_mc")
+            if audio_info(f).n_ch!=1:
+                raise ValueError(f"{f}: expected a mono file, got {audio_info(f).n_ch} channels; mix it, or "
+                                 "use save_as_mc")
         to = (out/base.relative_to(folder)).with_suffix('.wav') if base!=folder else out/f'{folder.resolve().name}.wav'
         to.parent.mkdir(parents=True, exist_ok=True)
         made.append(save_as_mc(tracks, to, pad=pad, subtype=subtype))
@@ -142,7 +148,8 @@ def unpack_stems(
     "Write every channel of a file as one of its own: the reverse of `pack_mono_stems`, sample for sample."
     info,out = audio_info(file),Path(out)
     ids = L(ids or range(info.n_ch)).map(str)
-    if len(ids)!=info.n_ch: raise ValueError(f"{file}: expected {info.n_ch} ids, one for each channel, got {len(ids)}")
+    if len(ids)!=info.n_ch:
+        raise ValueError(f"{file}: expected {info.n_ch} ids, one for each channel, got {len(ids)}")
     out.mkdir(parents=True, exist_ok=True)
     stem,suffix = info.path.stem,info.path.suffix
     at = _knobs.search(stem).start()
@@ -167,7 +174,8 @@ class Stems(AudioFile):
         trim:bool=False, # Take files of different length, as far as the shortest goes
     ):
         self.files = [o if isinstance(o, AudioFile) else AudioFile(o, sr=sr) for o in files]
-        if not self.files: raise ValueError("expected one track or more, got none; check the names of the stems")
+        if not self.files:
+            raise ValueError("expected one track or more, got none; check the names of the stems")
         one,self.mix = self.files[0],mix
         for f in self.files[1:]: _check_stem(one, f, mix, trim)
         self.path,self.sr,self.n = one.path,one.sr,min(f.n for f in self.files)
@@ -201,10 +209,14 @@ class Stems(AudioFile):
 
 def _check_stem(x, y, mix, trim):
     "Raise `ValueError` unless two tracks are of one recording."
-    if y.sr!=x.sr: raise ValueError(f"{y.path}: expected {x.sr} Hz as in {x.path}, got {y.sr} Hz; pass resample=True and sr={x.sr}")
+    if y.sr!=x.sr:
+        raise ValueError(f"{y.path}: expected {x.sr} Hz as in {x.path}, got {y.sr} Hz; pass resample=True "
+                         f"and sr={x.sr}")
     if y.n!=x.n and not trim:
-        raise ValueError(f"{y.path}: expected {x.n} samples as in {x.path}, got {y.n}; cut them alike, or pass trim=True if they start together")
-    if mix and y.n_ch!=x.n_ch: raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in {x.path}, got {y.n_ch}; mix it")
+        raise ValueError(f"{y.path}: expected {x.n} samples as in {x.path}, got {y.n}; cut them alike, or "
+                         "pass trim=True if they start together")
+    if mix and y.n_ch!=x.n_ch:
+        raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in {x.path}, got {y.n_ch}; mix it")
 
 # %% ../nbs/23c_tracks.ipynb #3b83a2e6
 def get_songs(
@@ -215,12 +227,15 @@ def get_songs(
     ids = r'\d+' if stems is None else '|'.join(map(re.escape, stems))
     files = get_audio_files(path)
     groups = group_tracks(files, ids)
-    if not groups: raise ValueError(f"{path}: expected tracks named {', '.join(stems or ['song-0', 'song-1'])}, found none; pass stems=[...]")
+    if not groups:
+        raise ValueError(f"{path}: expected tracks named {', '.join(stems or ['song-0', 'song-1'])}, found "
+                         "none; pass stems=[...]")
     for base,tracks in groups.items():
         have = [split_track(f, ids)[1] for f in tracks]
         want = list(stems) if stems is not None else [split_track(f, ids)[1] for f in first(groups.values())]
         if sorted(have)!=sorted(want):
-            raise ValueError(f"{base}: expected one each of the tracks {', '.join(want)}, got {', '.join(have)}; add the missing or move the others away")
+            raise ValueError(f"{base}: expected one each of the tracks {', '.join(want)}, got "
+                             f"{', '.join(have)}; add the missing or move the others away")
         groups[base] = L(tracks[have.index(o)] for o in want)
     return groups
 
@@ -242,7 +257,8 @@ def from_stems(cls:AudioDataLoaders,
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
     "Loaders of mixes and their stems, split by song, or in time if there is one song."
-    if target not in ('stems', 'mix'): raise ValueError(f"expected target='stems' or target='mix', got {target!r}")
+    if target not in ('stems', 'mix'):
+        raise ValueError(f"expected target='stems' or target='mix', got {target!r}")
     named = None if stems is None and mix is None else [*(stems or []), *([mix] if mix else [])]
     songs,own = get_songs(path, named),partial(Stems, sr=sr if resample else None, trim=trim)
     ys = [own(t[:-1] if mix else t) for t in songs.values()]
@@ -257,7 +273,9 @@ def _split_songs(pairs, names, valid_pct, seed):
     "Training and validation pairs: by the names of songs or folders, by song, or one song in time."
     parts = [_part_of((n,)) for n in names]
     train,valid = [[p for p,o in zip(pairs, parts) if o in want] for want in ((None, 'train'), ('val',))]
-    if not train: raise ValueError(f"{names[0]}: expected songs for training, got only those named valid or test; rename some")
+    if not train:
+        raise ValueError(f"{names[0]}: expected songs for training, got only those named valid or test; "
+                         "rename some")
     if valid: return train,valid
     if len(train)==1:
         x,y = train[0]

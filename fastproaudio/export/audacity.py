@@ -33,7 +33,8 @@ class WaveformToWaveform(nn.Module):
         super().__init__()
         if model is not None: self.model = model.eval()
 
-    def do_forward_pass(self, x:Tensor) -> Tensor: raise NotImplementedError("a subclass defines do_forward_pass(x)")
+    def do_forward_pass(self, x:Tensor) -> Tensor: raise NotImplementedError("a subclass defines "
+                                                                             "do_forward_pass(x)")
 
     def forward(self,
         x:Tensor, # `(channels, samples)`
@@ -45,7 +46,8 @@ class WaveformToWaveform(nn.Module):
 
 def _check_same_length(x, y):
     _check_block(y, 'output')
-    if y.shape[1]!=x.shape[1]: raise ValueError(f"expected as many samples out as in, got {y.shape[1]} for {x.shape[1]}")
+    if y.shape[1]!=x.shape[1]:
+        raise ValueError(f"expected as many samples out as in, got {y.shape[1]} for {x.shape[1]}")
 
 # %% ../../nbs/18a_audacity.ipynb #051644f6
 class WaveformToLabels(nn.Module):
@@ -71,7 +73,8 @@ def _check_labels(labels, times):
     if labels.ndim!=1 or labels.dtype!=torch.int64:
         raise ValueError(f"expected class indices (n,) of int64, got {list(labels.shape)} of {labels.dtype}")
     if list(times.shape)!=[len(labels), 2]:
-        raise ValueError(f"expected timestamps ({len(labels)}, 2) beside {len(labels)} labels, got {list(times.shape)}")
+        raise ValueError(f"expected timestamps ({len(labels)}, 2) beside {len(labels)} labels, got "
+                         f"{list(times.shape)}")
     if (times<0).any() or (times[:, 0]>=times[:, 1]).any():
         raise ValueError("expected timestamps with 0 <= start < end, in seconds")
 
@@ -133,9 +136,11 @@ def fit_model(
     probe = torch.zeros(1, n_in, 2**16)
     try: y = model(probe) if knobs is None else model(probe, knobs.reshape(1, -1).float())
     except Exception as e:
-        raise ValueError(f"{type(model).__name__}: expected a model of {list(probe.shape)}, but it raised: {e}") from e
+        raise ValueError(f"{type(model).__name__}: expected a model of {list(probe.shape)}, but it raised: "
+                         f"{e}") from e
     if not isinstance(y, Tensor) or y.ndim!=3 or y.shape[0]!=1:
-        raise ValueError(f"{type(model).__name__}: expected (batch, channels, samples) for {list(probe.shape)}, "
+        raise ValueError(f"{type(model).__name__}: expected (batch, channels, samples) for "
+                         f"{list(probe.shape)}, "
                          f"got {_shape(y)}")
     eaten = probe.shape[2]-y.shape[2]
     if not 0<=lookahead<=max(0, eaten):
@@ -278,7 +283,8 @@ _PRIM = set("""NumToTensor RaiseException Uninitialized Print TupleIndex TupleUn
 _MOST_ARGS = dict(argsort=3, copy_=2, einsum=2, gelu=1, is_contiguous=1, meshgrid=1, pad_sequence=3, repeat_interleave=3,
     searchsorted=5, stft=8)
 _ADVICE = dict(pad='pad with torch.cat and new_zeros', gelu='use tanh, PReLU or SiLU',
-    scaled_dot_product_attention='write the attention with matmul and softmax', stft='call torch.stft with center=False',
+    scaled_dot_product_attention='write the attention with matmul and softmax', stft='call torch.stft with '
+                                                                                     'center=False',
     concat='call torch.cat', concatenate='call torch.cat', rms_norm='write it out', _weight_norm_interface='remove the weight norm')
 _MAX_VERSION = 6
 
@@ -409,7 +415,8 @@ class LoadedEffect(nn.Module):
         check_torchscript(self.path/'model.pt')
         try:
             with _quiet(): self.graph = torch.jit.load(str(self.path/'model.pt'), map_location='cpu')
-        except Exception as e: raise ValueError(f"{self.path}: expected a TorchScript model.pt, got {str(e).strip().splitlines()[0][:120]}") from e
+        except Exception as e: raise ValueError(f"{self.path}: expected a TorchScript model.pt, got "
+                                                f"{str(e).strip().splitlines()[0][:120]}") from e
 
     @torch.no_grad()
     def forward(self,
@@ -417,7 +424,8 @@ class LoadedEffect(nn.Module):
     ) -> Tensor: # `(tracks, samples)`
         _check_block(x, 'input')
         if x.shape[0]>1+self.multichannel:
-            raise ValueError(f"{self.path}: expected {'1 or 2 channels' if self.multichannel else '1 channel'}, got {x.shape[0]}")
+            raise ValueError(f"{self.path}: expected "
+                             f"{'1 or 2 channels' if self.multichannel else '1 channel'}, got {x.shape[0]}")
         return self.graph(x.float())
 
 def is_audacity(
@@ -467,7 +475,8 @@ def _wrap(model, knobs, lookahead):
 
 def _check_width(effect, multichannel):
     if not isinstance(effect, Effect): return
-    if effect.n_in>2: raise ValueError(f"expected a model of 1 or 2 channels, got {effect.n_in}; hosts send mono or stereo")
+    if effect.n_in>2:
+        raise ValueError(f"expected a model of 1 or 2 channels, got {effect.n_in}; hosts send mono or stereo")
     if effect.n_in==2 and not multichannel:
         raise ValueError("expected multichannel=True for a model of 2 channels in, got False")
     if effect.n_in==1 and effect.n_out>1 and multichannel:
@@ -488,7 +497,8 @@ def _same(loaded, inputs, wanted, tol):
     worst = 0.
     for x,y in zip(inputs, wanted):
         try: d = _diff(y, loaded(x))
-        except RuntimeError as e: raise ValueError(f"fails for {list(x.shape)}: {str(e).strip().splitlines()[-1]}") from e
+        except RuntimeError as e: raise ValueError(f"fails for {list(x.shape)}: "
+                                                   f"{str(e).strip().splitlines()[-1]}") from e
         if not d<=tol: raise ValueError(f"differs from eager by {d:.2g} for {list(x.shape)}")
         worst = max(worst, d)
     return worst
@@ -526,14 +536,18 @@ def export_audacity(
     tol:float=1e-5, # Largest difference from eager allowed, full scale 1
 ) -> ExportReport: # What was checked
     "Export for hosts of the audacitorch format: wrapped, written, loaded back and compared, then named done."
-    if how not in ('auto', 'trace', 'script'): raise ValueError(f"expected how among 'auto', 'trace', 'script', got {how!r}")
+    if how not in ('auto', 'trace', 'script'):
+        raise ValueError(f"expected how among 'auto', 'trace', 'script', got {how!r}")
     check_path(path)
-    if not isinstance(metadata or {}, dict): raise ValueError(f"expected metadata as {{field: value}}, got {metadata!r}")
+    if not isinstance(metadata or {}, dict):
+        raise ValueError(f"expected metadata as {{field: value}}, got {metadata!r}")
     model,fields = model_of(obj),dict(metadata or {})
     if 'multichannel' in fields: multichannel = fields.pop('multichannel')
-    if multichannel not in (None, True, False): raise ValueError(f"expected multichannel True, False or None, got {multichannel!r}")
+    if multichannel not in (None, True, False):
+        raise ValueError(f"expected multichannel True, False or None, got {multichannel!r}")
     if sr is not None and 'sample_rate' in fields and fields['sample_rate']!=sr:
-        raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; leave one out")
+        raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; "
+                         "leave one out")
     sr = next((v for v in (sr, fields.pop('sample_rate', None)) if v is not None), None)
     sr = rate_for(obj, sr, 'audacity')
     check_tol(tol)

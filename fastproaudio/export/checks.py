@@ -31,14 +31,19 @@ def fit_for(
     "The model as `target` can play it; `ValueError` that names what it cannot."
     model = model_of(obj)
     name,why = type(model).__name__,[]
-    if isinstance(getattr(model, 'head', None), str): why.append("it predicts the next sample and is no effect: save it with save_network, play it with generate")
-    if streams and not hasattr(model, 'stream'): why.append("it cannot run in blocks: give it stream() and init_state(), as AudioModel does")
+    if isinstance(getattr(model, 'head', None), str): why.append("it predicts the next sample and is no "
+                                                                 "effect: save it with save_network, play it "
+                                                                 "with generate")
+    if streams and not hasattr(model, 'stream'): why.append("it cannot run in blocks: give it stream() and "
+                                                            "init_state(), as AudioModel does")
     if mono and (getattr(model, 'n_in', 1), getattr(model, 'n_out', 1))!=(1, 1):
         why.append(f"it has {model.n_in} channels in and {model.n_out} out, and the format 1 and 1")
     if not knobs and getattr(model, 'n_knobs', 0):
         names = getattr(getattr(getattr(obj, 'dls', None), 'knobs', None), 'names', [])
-        why.append(f"it has {model.n_knobs} knobs{' ('+', '.join(names)+')' if names else ''}, and the format none; onnx and nn_tilde have controls, audacity bakes a setting")
-    if not lookahead and getattr(model, 'lookahead', 0): why.append(f"it looks {model.lookahead} samples ahead; train it with causal=True")
+        why.append(f"it has {model.n_knobs} knobs{' ('+', '.join(names)+')' if names else ''}, and the "
+                   "format none; onnx and nn_tilde have controls, audacity bakes a setting")
+    if not lookahead and getattr(model, 'lookahead', 0): why.append(f"it looks {model.lookahead} samples "
+                                                                    "ahead; train it with causal=True")
     why += over_time(model) if streams else []
     if why: raise ValueError(f"{target} cannot play this {name}: "+'; '.join(why))
     return frozen_copy(model)
@@ -59,10 +64,14 @@ def rate_for(
     "The sample rate to write; `ValueError` if nobody knows it."
     known = rate_of(obj)
     sr = known if sr is None else sr
-    if sr is None: raise ValueError(f"{target}: expected a sample rate, got none; pass sr=48000, or whatever the recordings have")
+    if sr is None:
+        raise ValueError(f"{target}: expected a sample rate, got none; pass sr=48000, or whatever the "
+                         "recordings have")
     if isinstance(sr, bool) or not isinstance(sr, (int, float, np.integer)) or not 1000<=sr<=384000 or sr!=int(sr):
-        raise ValueError(f"{target}: expected a sample rate of 1000..384000 Hz as a whole number, got {sr!r}{'; write int(sr)' if isinstance(sr, float) else ''}")
-    if known not in (None, sr): warnings.warn(f"{target}: made for {known} Hz and written as {int(sr)} Hz, where it sounds different; leave sr out", stacklevel=3)
+        raise ValueError(f"{target}: expected a sample rate of 1000..384000 Hz as a whole number, got "
+                         f"{sr!r}{'; write int(sr)' if isinstance(sr, float) else ''}")
+    if known not in (None, sr): warnings.warn(f"{target}: made for {known} Hz and written as {int(sr)} Hz, "
+                                              "where it sounds different; leave sr out", stacklevel=3)
     return int(sr)
 
 # %% ../../nbs/18aa_checks.ipynb #2ce301f0
@@ -72,7 +81,8 @@ def file_place(
 ) -> Path: # Absolute, in a folder that is there
     "`ValueError` unless a file can be written at `path`: to be asked before long work."
     path = place_for(path, suffix)
-    if path.is_dir(): raise ValueError(f"{path}: expected a file or nothing there, got a folder; choose another name")
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file or nothing there, got a folder; choose another name")
     return path
 
 @contextmanager
@@ -101,11 +111,14 @@ def read_json(
     path = Path(path)
     try: size = path.stat().st_size
     except (OSError, ValueError) as e: raise ValueError(f"{path}: expected a readable file, got {e}") from e
-    if size>most: raise ValueError(f"{path}: expected at most {most} bytes, got {size}; this is no artefact of ours")
+    if size>most:
+        raise ValueError(f"{path}: expected at most {most} bytes, got {size}; this is no artefact of ours")
     try: res = json.loads(path.read_bytes().decode('utf-8'), parse_constant=_no_constant)
     except (ValueError, RecursionError, MemoryError, OSError) as e:
-        raise ValueError(f"{path}: expected JSON, got {type(e).__name__}: {str(e)[:100]}; the file is damaged, export it again") from e
-    if not isinstance(res, dict): raise ValueError(f"{path}: expected a JSON object, got {type(res).__name__}")
+        raise ValueError(f"{path}: expected JSON, got {type(e).__name__}: {str(e)[:100]}; the file is "
+                         "damaged, export it again") from e
+    if not isinstance(res, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(res).__name__}")
     return res
 
 def whole_number(
@@ -127,15 +140,20 @@ def numbers(
 ) -> np.ndarray: # Finite numbers
     "Numbers out of a file; `ValueError` unless they are as many as wanted, and finite."
     def check(o, depth):
-        if not isinstance(o, list): raise ValueError(f"{what}: expected a list of numbers, got {type(o).__name__}")
+        if not isinstance(o, list):
+            raise ValueError(f"{what}: expected a list of numbers, got {type(o).__name__}")
         if depth>1:
             for p in o: check(p, depth-1)
-        elif any(type(p) not in (int, float) for p in o): raise ValueError(f"{what}: expected numbers, got something else among them")
+        elif any(type(p) not in (int, float) for p in o):
+            raise ValueError(f"{what}: expected numbers, got something else among them")
     check(v, 1 if shape is None else len(shape))
     try:
         with np.errstate(over='ignore'): res = np.array(v, dtype=dtype)
-    except (ValueError, OverflowError) as e: raise ValueError(f"{what}: expected an array of numbers, got rows of different lengths or too large a number") from e
-    if shape is not None and res.shape!=tuple(shape): raise ValueError(f"{what}: expected {list(shape)} numbers, got {list(res.shape)}")
+    except (ValueError, OverflowError) as e: raise ValueError(f"{what}: expected an array of numbers, got "
+                                                              "rows of different lengths or too large a "
+                                                              "number") from e
+    if shape is not None and res.shape!=tuple(shape):
+        raise ValueError(f"{what}: expected {list(shape)} numbers, got {list(res.shape)}")
     if not np.isfinite(res).all(): raise ValueError(f"{what}: expected finite numbers, got NaN or Inf")
     return res
 
@@ -149,14 +167,18 @@ def check_zip(
     try:
         with zipfile.ZipFile(path) as z:
             infos = z.infolist()
-            if len(infos)>most_members: raise ValueError(f"expected at most {most_members} members, got {len(infos)}")
+            if len(infos)>most_members:
+                raise ValueError(f"expected at most {most_members} members, got {len(infos)}")
             total = sum(i.file_size for i in infos)
             if total>most: raise ValueError(f"expected at most {most} bytes unpacked, got {total}")
             for i in infos:
                 if PurePosixPath(i.filename).is_absolute() or '..' in PurePosixPath(i.filename).parts or '\\' in i.filename:
                     raise ValueError(f"expected members inside the archive, got {i.filename[:80]!r}")
-                if i.file_size>100*i.compress_size+4096: raise ValueError(f"expected members that unpack to at most 100 times their size, got {i.filename[:80]!r}")
-            if len({i.filename for i in infos})<len(infos): raise ValueError("expected each member once, got one twice")
+                if i.file_size>100*i.compress_size+4096:
+                    raise ValueError("expected members that unpack to at most 100 times their size, got "
+                                     f"{i.filename[:80]!r}")
+            if len({i.filename for i in infos})<len(infos):
+                raise ValueError("expected each member once, got one twice")
             bad = z.testzip()
             if bad: raise ValueError(f"expected a whole archive, got a wrong checksum in {bad[:80]!r}")
     except ValueError as e: raise ValueError(f"{path}: {e}; export it again, or do not trust it") from e
@@ -190,7 +212,8 @@ class _Inspector(pickle.Unpickler):
         width = _WIDTHS.get(getattr(kind, '__name__', ''))
         if width is None: raise ValueError(f"expected a storage of numbers, got {str(kind)[:40]}")
         have = self.sizes.get(f'{self.folder}/{key}', -1)
-        if n<0 or have<n*width: raise ValueError(f"expected {n} numbers in {self.folder}/{key}, got {have} bytes")
+        if n<0 or have<n*width:
+            raise ValueError(f"expected {n} numbers in {self.folder}/{key}, got {have} bytes")
         return n
 
     def tensor(self, n, offset, shape, stride, *rest):
@@ -214,9 +237,11 @@ def check_torchscript(
                 if f'{root}/{part}.pkl' in sizes: _Inspector(z.read(f'{root}/{part}.pkl'), sizes, f'{root}/{part}').load()
             for n in sizes:
                 found = _FILES.search(z.read(n)) if n.endswith('.py') else None
-                if found: raise ValueError(f"expected tensor operators only, got {found[0].decode()!r} in {n[:60]}")
+                if found:
+                    raise ValueError(f"expected tensor operators only, got {found[0].decode()!r} in {n[:60]}")
     except Exception as e:                                  # a pickle can raise anything
-        raise ValueError(f"{path}: expected a TorchScript archive that can be trusted, got {type(e).__name__}: {(str(e).splitlines() or [''])[0][:120]}") from e
+        raise ValueError(f"{path}: expected a TorchScript archive that can be trusted, got "
+                         f"{type(e).__name__}: {(str(e).splitlines() or [''])[0][:120]}") from e
 
 # %% ../../nbs/18aa_checks.ipynb #71563e8c
 def probes(
@@ -230,7 +255,8 @@ def check_tol(
     tol:float, # Largest difference allowed
 ):
     "Raise `ValueError` unless it is one."
-    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol>=0: raise ValueError(f"expected tol >= 0, full scale 1, got {tol!r}")
+    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol>=0:
+        raise ValueError(f"expected tol >= 0, full scale 1, got {tol!r}")
 
 def largest_difference(
     play, # Plays `(channels, samples)`: the artefact
@@ -245,7 +271,9 @@ def largest_difference(
     for x in inputs:
         a,b = play(x),eager(x)
         d = float('inf') if a.shape!=b.shape else (a-b).abs().max().item()
-        if not d<=tol: raise ValueError(f"{what}: expected what the model plays, within {tol:g}, got a difference of {d:.2g} for {list(x.shape)}")
+        if not d<=tol:
+            raise ValueError(f"{what}: expected what the model plays, within {tol:g}, got a difference of "
+                             f"{d:.2g} for {list(x.shape)}")
         worst = max(worst, d)
     return worst
 
@@ -302,4 +330,5 @@ def need(
 ):
     "The module `name`, or one sentence that says how to get it."
     try: return importlib.import_module(name)
-    except ImportError as e: raise ImportError(f"{name} is needed for this and not installed: pip install {extra}") from e
+    except ImportError as e: raise ImportError(f"{name} is needed for this and not installed: pip install "
+                                               f"{extra}") from e

@@ -26,7 +26,8 @@ def model_of(
     model = obj.model if not isinstance(obj, nn.Module) and hasattr(obj, 'model') and hasattr(obj, 'dls') else obj
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): model = model.module
     if not isinstance(model, nn.Module):
-        raise ValueError(f"expected an nn.Module or a Learner, got {type(obj).__name__}; pass learn or learn.model")
+        raise ValueError(f"expected an nn.Module or a Learner, got {type(obj).__name__}; pass learn or "
+                         "learn.model")
     return model
 
 def rate_of(
@@ -51,12 +52,16 @@ def knobs_for(
     if len(about)!=n: about = _nameless(n, knobs, getattr(dls, 'knob_names', None))
     if knobs is not None and not isinstance(knobs, dict):
         try: knobs = [float(v) for v in knobs]
-        except (TypeError, ValueError): raise ValueError(f"expected knobs as {{name: value}} or as a list of numbers in 0..1, got {knobs!r}") from None
+        except (TypeError, ValueError): raise ValueError(f"expected knobs as {{name: value}} or as a list of "
+                                                         f"numbers in 0..1, got {knobs!r}") from None
         if len(knobs)!=n: raise ValueError(f"expected {n} knobs for {type(model).__name__}, got {len(knobs)}")
-        if not all(0<=v<=1 for v in knobs): raise ValueError(f"expected knobs in 0..1, got {knobs}; scale them as in training, or name them")
+        if not all(0<=v<=1 for v in knobs):
+            raise ValueError(f"expected knobs in 0..1, got {knobs}; scale them as in training, or name them")
         knobs = {k['name']:k['lo']+p*(k['hi']-k['lo']) for k,p in zip(about, knobs)}
     lost = [k for k in knobs or {} if k not in [a['name'] for a in about]]
-    if lost: raise ValueError(f"expected a knob among {', '.join(a['name'] for a in about)}, got {str(lost[0])[:40]!r}")
+    if lost:
+        raise ValueError(f"expected a knob among {', '.join(a['name'] for a in about)}, got "
+                         f"{str(lost[0])[:40]!r}")
     return [_set(a, (knobs or {}).get(a['name'], a['default'])) for a in about]
 
 def _nameless(n, knobs, names):
@@ -125,7 +130,8 @@ def check_path(
     path, # Candidate
 ):
     "Raise `ValueError` unless it is a path."
-    if not isinstance(path, (str, os.PathLike)) or not str(path).strip() or '\0' in str(path): raise ValueError(f"expected a path, got {path!r}")
+    if not isinstance(path, (str, os.PathLike)) or not str(path).strip() or '\0' in str(path):
+        raise ValueError(f"expected a path, got {path!r}")
 
 def place_for(
     path, # Where something shall be written
@@ -135,12 +141,14 @@ def place_for(
     check_path(path)
     try:
         path = Path(path).expanduser().absolute()
-        if suffix and path.suffix!=suffix: raise ValueError(f"{path}: expected a name that ends in {suffix}, got {path.name!r}")
+        if suffix and path.suffix!=suffix:
+            raise ValueError(f"{path}: expected a name that ends in {suffix}, got {path.name!r}")
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK): raise PermissionError(13, 'no permission')
         if path.is_symlink() and not path.exists(): raise FileNotFoundError(2, 'a link to nothing')
     except (OSError, RuntimeError) as e:
-        raise ValueError(f"{path}: expected a place that can be written to, got {getattr(e, 'strerror', None) or e}; choose another") from e
+        raise ValueError(f"{path}: expected a place that can be written to, got "
+                         f"{getattr(e, 'strerror', None) or e}; choose another") from e
     return path
 
 @contextmanager
@@ -162,7 +170,8 @@ def _publish(tmp, path):
     if path.exists():
         card = path/'README.md'
         if (tmp/card.name).exists() and card.is_file() and not card.read_bytes().startswith(b'---'):
-            raise ValueError(f"{card}: expected no README.md but a model card, got one without its head; choose a folder of its own for the model")
+            raise ValueError(f"{card}: expected no README.md but a model card, got one without its head; "
+                             "choose a folder of its own for the model")
         for f in sorted(tmp.iterdir()): os.replace(f, path/f.name)
     else:
         tmp.chmod(path.parent.stat().st_mode&0o777)         # a temporary folder is private
@@ -226,4 +235,5 @@ def load_effect(
     if not path.exists(): raise ValueError(f"{path}: expected what export wrote, found nothing there")
     name = target_of(path)
     if name: return _part('load', name)(path)
-    raise ValueError(f"{path}: expected what export wrote for {', '.join(sorted(TARGETS))}, found none of their files")
+    raise ValueError(f"{path}: expected what export wrote for {', '.join(sorted(TARGETS))}, found none of "
+                     "their files")

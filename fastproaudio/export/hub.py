@@ -60,7 +60,9 @@ def write_card(
 ) -> Path: # The card
     "A model card from what was measured."
     folder = Path(folder)
-    if not folder.is_dir(): raise ValueError(f"{folder}: expected a folder with exported files, found none; export something into it first")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: expected a folder with exported files, found none; export something "
+                         "into it first")
     sounds = {name:_copied(folder, src) for name,src in (audio or {}).items()}
     esr = (record or {}).get('esr', {})
     lines = [*_front(folder, tags, license), f'# {_cell(title)}', '']
@@ -70,7 +72,9 @@ def write_card(
     lines += _table('Files', 'file', 'plays in', {p.name:_LOAD[p.suffix] for p in sorted(folder.iterdir()) if p.suffix in _LOAD and p.suffix not in ('.wav', '.flac') and p.name!='metadata.json'})
     for r in reports: lines += ['```', str(r).replace(str(r.path), Path(r.path).name), '```', '']
     lines += ['## How to load', '', '```python', 'from fastproaudio.export.core import load_effect', "effect = load_effect('the folder or file')",
-              'y = effect(x)    # (channels, samples) at its sample rate', '```', '', 'Loading runs no Python code from these files.', '']
+              'y = effect(x)    # (channels, samples) at its sample rate', '```', '', 'Loading runs no '
+                                                                                      'Python code from '
+                                                                                      'these files.', '']
     (folder/'README.md').write_text('\n'.join(lines), encoding='utf-8')
     return folder/'README.md'
 
@@ -85,7 +89,8 @@ def _front(folder, tags, license):
     "The head that the hub reads; hosts of the audacitorch format look for their tag."
     all_tags = ['audio', 'fastproaudio', *(['audacity'] if (folder/'model.pt').exists() else []), *tags]
     bad = [t for t in [*all_tags, license or ''] if not re.fullmatch(r'[\w .+-]*', t)]
-    if bad: raise ValueError(f"expected tags and a licence of letters, digits, dots and dashes, got {bad[0]!r}")
+    if bad:
+        raise ValueError(f"expected tags and a licence of letters, digits, dots and dashes, got {bad[0]!r}")
     return ['---', 'library_name: fastproaudio', 'pipeline_tag: audio-to-audio', *([f'license: {license}'] if license else []), 'tags:', *[f'- {t}' for t in all_tags], '---', '']
 
 def _table(title, left, right, rows):
@@ -104,9 +109,12 @@ def check_folder(
     for p in files:
         name = str(p.relative_to(folder))
         if p.is_symlink(): raise ValueError(f"{p}: expected files, got a link; copy what it leads to")
-        if any(part.startswith('.') for part in p.relative_to(folder).parts): raise ValueError(f"{p}: expected no hidden files, got {name}; remove it")
-        if p.suffix in ('.pkl', '.pth', '.ckpt', '.bin'): raise ValueError(f"{p}: expected no pickles, got {name}; whoever loads one runs its code")
-    if not (folder/'README.md').is_file(): raise ValueError(f"{folder}: expected a README.md, found none; call write_card first")
+        if any(part.startswith('.') for part in p.relative_to(folder).parts):
+            raise ValueError(f"{p}: expected no hidden files, got {name}; remove it")
+        if p.suffix in ('.pkl', '.pth', '.ckpt', '.bin'):
+            raise ValueError(f"{p}: expected no pickles, got {name}; whoever loads one runs its code")
+    if not (folder/'README.md').is_file():
+        raise ValueError(f"{folder}: expected a README.md, found none; call write_card first")
     total = sum(p.stat().st_size for p in files)
     if total>most: raise ValueError(f"{folder}: expected at most {most} bytes, got {total}")
     if len(files)<2: raise ValueError(f"{folder}: expected exported files beside the card, found none")
@@ -122,7 +130,8 @@ def push_to_hub(
 ) -> str: # Address of the repository
     "Put a folder on the Hugging Face hub."
     check_folder(folder)
-    if not re.fullmatch(r'[\w-][\w.-]*/[\w-][\w.-]*', repo): raise ValueError(f"expected a repository as 'user/name', got {repo!r}")
+    if not re.fullmatch(r'[\w-][\w.-]*/[\w-][\w.-]*', repo):
+        raise ValueError(f"expected a repository as 'user/name', got {repo!r}")
     api = api or need('huggingface_hub', 'fastproaudio[hub]').HfApi(token=token)
     url = api.create_repo(repo_id=repo, private=private, exist_ok=True, repo_type='model')
     api.upload_folder(repo_id=repo, folder_path=str(folder), commit_message=message, repo_type='model')

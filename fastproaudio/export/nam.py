@@ -32,10 +32,12 @@ def _only(cfg, known, what):
     "Raise `ValueError` for keys that are not known and not neutral."
     for k,v in cfg.items():
         if k in known or _plain(v) or (k.startswith('groups') and v==1): continue
-        raise ValueError(f"{what}: expected only what the format had when this was written, got {str(k)[:40]!r} = {str(v)[:40]}; update fastproaudio")
+        raise ValueError(f"{what}: expected only what the format had when this was written, got "
+                         f"{str(k)[:40]!r} = {str(v)[:40]}; update fastproaudio")
 
 def _get(cfg, key, what):
-    if not isinstance(cfg, dict) or key not in cfg: raise ValueError(f"{what}: expected the key {key!r}, found none")
+    if not isinstance(cfg, dict) or key not in cfg:
+        raise ValueError(f"{what}: expected the key {key!r}, found none")
     return cfg[key]
 
 def _flag(v, what):
@@ -59,7 +61,9 @@ def _act(v, what):
     v = dict(type=v) if isinstance(v, str) else v
     name = v.get('type') if isinstance(v, dict) else v
     name = 'LeakyHardtanh' if name=='LeakyHardTanh' else name
-    if not isinstance(name, str) or name not in _NP_ACTS: raise ValueError(f"{what}: expected an activation among {', '.join(_NP_ACTS)}, got {str(name)[:40]!r}")
+    if not isinstance(name, str) or name not in _NP_ACTS:
+        raise ValueError(f"{what}: expected an activation among {', '.join(_NP_ACTS)}, got "
+                         f"{str(name)[:40]!r}")
     _only(v, ('type', *_SETTINGS.get(name, ())) if name!='Hardtanh' or (v.get('min_val', -1), v.get('max_val', 1))!=(-1, 1) else ('type', 'min_val', 'max_val'), what)
     given = {k:_settings(v[k], f'{what}: {k}') for k in _SETTINGS.get(name, ()) if k in v}
     if name=='LeakyReLU': given.setdefault('negative_slope', .01)
@@ -104,7 +108,8 @@ def _gates(cfg, n, what):
 def _product(cfg, key, active, what):
     "Is a 1x1 product there, its groups, and its channels out."
     v = cfg.get(key) or {}
-    if not isinstance(v, dict): raise ValueError(f"{what}: expected {key} to be an object, got {type(v).__name__}")
+    if not isinstance(v, dict):
+        raise ValueError(f"{what}: expected {key} to be an object, got {type(v).__name__}")
     _only(v, ('active', 'groups', 'out_channels'), f'{what}: {key}')
     return (_flag(v.get('active', active), f'{what}: {key}: active'), whole_number(v.get('groups', 1), f'{what}: {key}: groups', 1, 1024),
             whole_number(v.get('out_channels', 1), f'{what}: {key}: out_channels', 1, 1024))
@@ -114,7 +119,8 @@ def _films(cfg, what):
     res = {}
     for k in FILMS:
         v = cfg.get(k) or {}
-        if not isinstance(v, dict): raise ValueError(f"{what}: expected {k} to be an object, got {type(v).__name__}")
+        if not isinstance(v, dict):
+            raise ValueError(f"{what}: expected {k} to be an object, got {type(v).__name__}")
         _only(v, ('active', 'shift', 'groups'), f'{what}: {k}')
         if _flag(v.get('active', False), f'{what}: {k}'):
             res[k] = dict(shift=_flag(v.get('shift', True), f'{what}: {k}: shift'), groups=whole_number(v.get('groups', 1), f'{what}: {k}: groups', 1, 1024))
@@ -127,9 +133,12 @@ def _array(cfg, what, slim=1.):
     "An array of layers in the spelling of `models.nam`, with words of `models.nam_other` where it needs them."
     if not isinstance(cfg, dict): raise ValueError(f"{what}: expected an object, got {type(cfg).__name__}")
     _only(cfg, _ARRAY_KEYS, what)
-    if cfg.get('slimmable') and slim<1: raise ValueError(f"{what}: expected slim=1 for a network that drops channels, got {slim}; only its full size is read")
+    if cfg.get('slimmable') and slim<1:
+        raise ValueError(f"{what}: expected slim=1 for a network that drops channels, got {slim}; only its "
+                         "full size is read")
     dilations,one = _get(cfg, 'dilations', what),lambda k,v=None,high=1024: whole_number(_get(cfg, k, what) if v is None else cfg.get(k, v), f'{what}: {k}', 1, high)
-    if not isinstance(dilations, list) or not 1<=len(dilations)<=500: raise ValueError(f"{what}: expected 1 to 500 dilations, got {str(dilations)[:40]}")
+    if not isinstance(dilations, list) or not 1<=len(dilations)<=500:
+        raise ValueError(f"{what}: expected 1 to 500 dilations, got {str(dilations)[:40]}")
     n,channels = len(dilations),one('channels')
     (head,head_ks,head_bias),(modes,seconds) = _head(cfg, what),_gates(cfg, n, what)
     ks = _counts(cfg['kernel_sizes'] if 'kernel_sizes' in cfg else _get(cfg, 'kernel_size', what), f'{what}: kernel', n, 4096)
@@ -150,7 +159,8 @@ def _check_groups(a, what):
     rows = [('groups_input', a['groups'], c, b), ('groups_input_mixin', a['mix_groups'], n, b), ('layer1x1', a['one_groups'], b, c), ('head1x1', a['head1x1_groups'], b, a['head1x1'])]
     rows += [(k, f['groups'], n) for k,f in a['films'].items()]
     for name,g,*sizes in rows:
-        if any(s%g for s in sizes): raise ValueError(f"{what}: {name}: expected groups that divide {' and '.join(map(str, sizes))}, got {g}")
+        if any(s%g for s in sizes): raise ValueError(f"{what}: {name}: expected groups that divide "
+                                                     f"{' and '.join(map(str, sizes))}, got {g}")
 
 # %% ../../nbs/18b_nam.ipynb #b0ea71a5
 def _widths(a, gate):
@@ -182,9 +192,11 @@ def _post(v, n_in, what):
     "Checked convolutions after the head, and their weights."
     if not isinstance(v, dict): raise ValueError(f"{what}: expected an object, got {type(v).__name__}")
     _only(v, ('channels', 'activation', 'out_channels', 'kernel_sizes', 'kernel_size', 'in_channels', 'num_layers'), what)
-    if v.get('in_channels', n_in)!=n_in: raise ValueError(f"{what}: expected {n_in} in_channels, got {str(v['in_channels'])[:40]}")
+    if v.get('in_channels', n_in)!=n_in:
+        raise ValueError(f"{what}: expected {n_in} in_channels, got {str(v['in_channels'])[:40]}")
     ks = _get(v, 'kernel_sizes', what)
-    if not isinstance(ks, list) or not 1<=len(ks)<=64: raise ValueError(f"{what}: expected 1 to 64 kernel_sizes, got {str(ks)[:40]}")
+    if not isinstance(ks, list) or not 1<=len(ks)<=64:
+        raise ValueError(f"{what}: expected 1 to 64 kernel_sizes, got {str(ks)[:40]}")
     res = dict(channels=whole_number(_get(v, 'channels', what), f'{what}: channels', 1, 1024), act=_act(_get(v, 'activation', what), what),
                n_out=whole_number(_get(v, 'out_channels', what), f'{what}: out_channels', 1, 1024), ks=_counts(ks, f'{what}: kernel_sizes', len(ks), 4096))
     widths = [n_in]+[res['channels']]*(len(ks)-1)+[res['n_out']]
@@ -194,22 +206,27 @@ def _condition(v, what, slim):
     "The checked network of a condition."
     if not isinstance(v, dict): raise ValueError(f"{what}: expected an object, got {type(v).__name__}")
     if v.get('architecture')!='WaveNet' or not isinstance(v.get('config'), dict) or v['config'].get('condition_dsp'):
-        raise ValueError(f"{what}: expected a WaveNet without a condition of its own, got {str(v.get('architecture'))[:40]!r}")
+        raise ValueError(f"{what}: expected a WaveNet without a condition of its own, got "
+                         f"{str(v.get('architecture'))[:40]!r}")
     config,n = _wavenet(v['config'], what, slim, n_out=None)
     return dict(**config, weights=_flat(v, n, what))
 
 def _flat(raw, n, what):
     weights = _get(raw, 'weights', what)
-    if isinstance(weights, list) and len(weights)!=n: raise ValueError(f"{what}: expected {n} weights for this {raw['architecture']}, got {len(weights)}; the file is damaged")
+    if isinstance(weights, list) and len(weights)!=n:
+        raise ValueError(f"{what}: expected {n} weights for this {raw['architecture']}, got {len(weights)}; "
+                         "the file is damaged")
     return numbers(weights, f'{what}: weights', (n,))
 
 def _wavenet(cfg, what, slim=1., n_out=1):
     "Checked arrays of a WaveNet, and how many weights belong to them."
     _only(cfg, ('layers', 'head', 'head_scale', 'condition_dsp', 'in_channels'), what)
     numbers([_get(cfg, 'head_scale', what)], f'{what}: head_scale')                # must be there; the last weight counts
-    if cfg.get('in_channels', 1)!=1: raise ValueError(f"{what}: expected 1 channel in, got {str(cfg['in_channels'])[:40]}")
+    if cfg.get('in_channels', 1)!=1:
+        raise ValueError(f"{what}: expected 1 channel in, got {str(cfg['in_channels'])[:40]}")
     layers = _get(cfg, 'layers', what)
-    if not isinstance(layers, list) or not 1<=len(layers)<=16: raise ValueError(f"{what}: expected 1 to 16 arrays of layers, got {str(layers)[:40]}")
+    if not isinstance(layers, list) or not 1<=len(layers)<=16:
+        raise ValueError(f"{what}: expected 1 to 16 arrays of layers, got {str(layers)[:40]}")
     res = dict(arrays=[_array(a, f'{what}: array {i}', slim) for i,a in enumerate(layers)])
     n,arrays = sum(map(_count, res['arrays']))+1,res['arrays']
     if cfg.get('head'):
@@ -224,39 +241,53 @@ def _outs(config): return (config.get('post') or dict(n_out=config['arrays'][-1]
 def _check_chain(config, n_out, what):
     "Raise `ValueError` unless the arrays fit the sound, the condition and one another."
     arrays = config['arrays']
-    if arrays[0]['n_in']!=1 or n_out is not None and _outs(config)!=n_out: raise ValueError(f"{what}: expected 1 channel in and out")
+    if arrays[0]['n_in']!=1 or n_out is not None and _outs(config)!=n_out:
+        raise ValueError(f"{what}: expected 1 channel in and out")
     n_cond = _outs(config['cond']) if config.get('cond') else 1
     for a in arrays:
-        if a.get('n_cond', 1)!=n_cond: raise ValueError(f"{what}: expected condition_size {n_cond}, got {a.get('n_cond', 1)}; knobs are not supported")
-        if not a.get('one', True) and (a.get('bottleneck') or FILMS[6] in a.get('films', {})): raise ValueError(f"{what}: expected no bottleneck and no condition without layer1x1, got one")
-        if FILMS[7] in a.get('films', {}) and not a.get('head1x1'): raise ValueError(f"{what}: expected no {FILMS[7]} without head1x1, got one")
+        if a.get('n_cond', 1)!=n_cond:
+            raise ValueError(f"{what}: expected condition_size {n_cond}, got {a.get('n_cond', 1)}; knobs are "
+                             "not supported")
+        if not a.get('one', True) and (a.get('bottleneck') or FILMS[6] in a.get('films', {})):
+            raise ValueError(f"{what}: expected no bottleneck and no condition without layer1x1, got one")
+        if FILMS[7] in a.get('films', {}) and not a.get('head1x1'):
+            raise ValueError(f"{what}: expected no {FILMS[7]} without head1x1, got one")
     found = lambda a: a.get('head1x1') or a.get('bottleneck') or a['channels']
     for a,b in zip(arrays, arrays[1:]):
-        if (b['n_in'], found(b))!=(a['channels'], a['head']): raise ValueError(f"{what}: expected arrays that fit one another")
-    if _reach(config)>2**20: raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got {_reach(config)}")
+        if (b['n_in'], found(b))!=(a['channels'], a['head']):
+            raise ValueError(f"{what}: expected arrays that fit one another")
+    if _reach(config)>2**20:
+        raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got "
+                         f"{_reach(config)}")
 
 def _convnet(cfg, what, slim=1.):
     "Checked settings of a stack of convolutions, and how many weights belong to them."
     _only(cfg, ('channels', 'dilations', 'batchnorm', 'activation', 'in_channels', 'out_channels'), what)
-    if (cfg.get('in_channels', 1), cfg.get('out_channels', 1))!=(1, 1): raise ValueError(f"{what}: expected 1 channel in and out")
+    if (cfg.get('in_channels', 1), cfg.get('out_channels', 1))!=(1, 1):
+        raise ValueError(f"{what}: expected 1 channel in and out")
     dilations,norm = _get(cfg, 'dilations', what),_flag(_get(cfg, 'batchnorm', what), f'{what}: batchnorm')
-    if not isinstance(dilations, list) or not 1<=len(dilations)<=500: raise ValueError(f"{what}: expected 1 to 500 dilations, got {str(dilations)[:40]}")
+    if not isinstance(dilations, list) or not 1<=len(dilations)<=500:
+        raise ValueError(f"{what}: expected 1 to 500 dilations, got {str(dilations)[:40]}")
     c,d = whole_number(_get(cfg, 'channels', what), f'{what}: channels', 1, 1024),_counts(dilations, f'{what}: dilations', len(dilations), 2**20)
-    if sum(d)>=2**20: raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got {sum(d)+1}")
+    if sum(d)>=2**20:
+        raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got {sum(d)+1}")
     n = sum(2*c*(c if i else 1) + (4*c+1 if norm else c) for i in range(len(d))) + c+1
     return dict(channels=c, dilations=d, batchnorm=norm, act=_act(_get(cfg, 'activation', what), what)),n
 
 def _linear(cfg, what, slim=1.):
     "Checked length of a filter, and how many weights belong to it."
     _only(cfg, ('receptive_field', 'bias', 'in_channels', 'out_channels', 'implementation', 'sample_rate'), what)
-    if (cfg.get('in_channels', 1), cfg.get('out_channels', 1))!=(1, 1): raise ValueError(f"{what}: expected 1 channel in and out")
+    if (cfg.get('in_channels', 1), cfg.get('out_channels', 1))!=(1, 1):
+        raise ValueError(f"{what}: expected 1 channel in and out")
     n,bias = whole_number(_get(cfg, 'receptive_field', what), f'{what}: receptive_field', 1, 2**20),_flag(cfg.get('bias', False), f'{what}: bias')
     return dict(n_taps=n, bias=bias),n+bias
 
 def _lstm(cfg, what, slim=1.):
     "Checked sizes of an LSTM, and how many weights belong to it."
     _only(cfg, ('input_size', 'hidden_size', 'num_layers'), what)
-    if _get(cfg, 'input_size', what)!=1: raise ValueError(f"{what}: expected input_size 1, got {str(cfg['input_size'])[:40]}; knobs are not supported")
+    if _get(cfg, 'input_size', what)!=1:
+        raise ValueError(f"{what}: expected input_size 1, got {str(cfg['input_size'])[:40]}; knobs are not "
+                         "supported")
     h,l = [whole_number(_get(cfg, k, what), f'{what}: {k}', 1, high) for k,high in (('hidden_size', 1024), ('num_layers', 32))]
     return dict(hidden=h, n_layers=l),sum(4*h*((h if i else 1)+h) + 4*h + 2*h for i in range(l)) + h+1
 
@@ -275,10 +306,13 @@ def parse_nam(
     if len(parts)!=3 or not all(p.isdecimal() and p.isascii() and len(p)<6 for p in parts) or not (0, 5, 0)<=tuple(map(int, parts))<(0, 8, 0):
         raise ValueError(f"{what}: expected a version from 0.5.0 to 0.7.x, got {str(version)[:40]!r}")
     kind,cfg = _get(raw, 'architecture', what),_get(raw, 'config', what)
-    if not isinstance(cfg, dict): raise ValueError(f"{what}: expected config to be an object, got {type(cfg).__name__}")
+    if not isinstance(cfg, dict):
+        raise ValueError(f"{what}: expected config to be an object, got {type(cfg).__name__}")
     if kind=='SlimmableContainer': return _inner(raw, cfg, slim, what)
     if kind=='SlimmableWavenet': kind = 'WaveNet'                                   # one that can drop channels: read at its full size
-    if kind not in _KINDS: raise ValueError(f"{what}: expected the architecture {', '.join(_KINDS)} or SlimmableContainer, got {str(kind)[:40]!r}")
+    if kind not in _KINDS:
+        raise ValueError(f"{what}: expected the architecture {', '.join(_KINDS)} or SlimmableContainer, got "
+                         f"{str(kind)[:40]!r}")
     config,n = _KINDS[kind](cfg, what, slim)
     return dict(architecture=kind, config=config, weights=_flat(raw, n, what), sample_rate=_rate(raw, what), metadata=_meta(raw, what))
 
@@ -290,17 +324,21 @@ def _rate(raw, what):
 
 def _meta(raw, what):
     meta = raw.get('metadata') or {}
-    if not isinstance(meta, dict): raise ValueError(f"{what}: expected metadata to be an object, got {type(meta).__name__}")
+    if not isinstance(meta, dict):
+        raise ValueError(f"{what}: expected metadata to be an object, got {type(meta).__name__}")
     return meta
 
 def _inner(raw, cfg, slim, what):
     "The model of a container that serves `slim`."
     subs = _get(cfg, 'submodels', what)
-    if not isinstance(subs, list) or not 1<=len(subs)<=64: raise ValueError(f"{what}: expected 1 to 64 submodels, got {str(subs)[:40]}")
+    if not isinstance(subs, list) or not 1<=len(subs)<=64:
+        raise ValueError(f"{what}: expected 1 to 64 submodels, got {str(subs)[:40]}")
     most = [float(numbers([_get(s, 'max_value', what)], f'{what}: max_value')[0]) for s in subs]
-    if sorted(set(most))!=most or most[-1]<1: raise ValueError(f"{what}: expected rising max_value up to 1, got {str(most)[:60]}")
+    if sorted(set(most))!=most or most[-1]<1:
+        raise ValueError(f"{what}: expected rising max_value up to 1, got {str(most)[:60]}")
     model = _get(next(s for s,m in zip(subs, most) if m>=min(slim, 1.)), 'model', what)
-    if not isinstance(model, dict) or model.get('architecture')=='SlimmableContainer': raise ValueError(f"{what}: expected models inside the container")
+    if not isinstance(model, dict) or model.get('architecture')=='SlimmableContainer':
+        raise ValueError(f"{what}: expected models inside the container")
     return {**parse_nam(model), 'metadata':_meta(raw, what) or _meta(model, what)}
 
 # %% ../../nbs/18b_nam.ipynb #12285c08
@@ -521,9 +559,11 @@ def _finite(v): return isinstance(v, (int, float)) and not isinstance(v, bool) a
 
 def _user_metadata(fields):
     "What the user says of the capture, checked."
-    if not isinstance(fields, dict): raise ValueError(f"expected metadata as {{field: value}}, got {fields!r}")
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected metadata as {{field: value}}, got {fields!r}")
     for k,v in fields.items():
-        if k in _CHOICES and v not in _CHOICES[k]: raise ValueError(f"{k}: expected one of {', '.join(_CHOICES[k])}, got {v!r}")
+        if k in _CHOICES and v not in _CHOICES[k]:
+            raise ValueError(f"{k}: expected one of {', '.join(_CHOICES[k])}, got {v!r}")
         elif k in _TEXTS and not isinstance(v, str): raise ValueError(f"{k}: expected text, got {v!r}")
         elif k in _LEVELS and not _finite(v): raise ValueError(f"{k}: expected dBu as a number, got {v!r}")
         elif k not in (*_CHOICES, *_TEXTS, *_LEVELS):
@@ -546,7 +586,8 @@ def _reached(obj):
 def _nam_metadata(obj, model, sr, esr, fields):
     "All that a file says beside the network."
     now,esr = datetime.datetime.now(),_reached(obj) if esr is None else esr
-    if esr is not None and not (_finite(esr) and esr>=0): raise ValueError(f"expected validation_esr of at least 0, as a number, got {esr!r}")
+    if esr is not None and not (_finite(esr) and esr>=0):
+        raise ValueError(f"expected validation_esr of at least 0, as a number, got {esr!r}")
     date = {k:getattr(now, k) for k in ('year', 'month', 'day', 'hour', 'minute', 'second')}
     meta = dict(date=date, **nam_levels(model, sr), **{**_known(getattr(model, 'metadata', {})), **_user_metadata(fields)})
     return meta if esr is None else {**meta, 'training':dict(validation_esr=esr)}
@@ -583,10 +624,13 @@ def _check_loads(model):
     words,what = [s.words for s in model.arrays],'.nam cannot play this NAMFullWaveNet'
     for i,(a,b) in enumerate(zip(words, words[1:])):
         if b['channels']!=a['head']:
-            raise ValueError(f"{what}: expected array {i+1} to have as many channels as the head of array {i}, {a['head']}, "
-                             f"got {b['channels']}; build it with channels={a['head']} or that head with {b['channels']}")
+            raise ValueError(f"{what}: expected array {i+1} to have as many channels as the head of array "
+                             f"{i}, {a['head']}, "
+                             f"got {b['channels']}; build it with channels={a['head']} or that head with "
+                             f"{b['channels']}")
     if model.cond is not None and model.cond.cond is not None:
-        raise ValueError(f"{what}: expected the network of its condition to hear the sound, got one with a condition of its own")
+        raise ValueError(f"{what}: expected the network of its condition to hear the sound, got one with a "
+                         "condition of its own")
 
 def _wavenet_words(model, sr):
     "Version and config of a WaveNet."
@@ -602,7 +646,9 @@ def _wavenet_words(model, sr):
 
 def _post_words(model):
     words = [act_words(a, model.post['act']) for a in model.acts]
-    if any(w!=words[0] for w in words): raise ValueError(".nam cannot play this NAMFullWaveNet: the format has one setting for all activations after the head")
+    if any(w!=words[0] for w in words):
+        raise ValueError(".nam cannot play this NAMFullWaveNet: the format has one setting for all "
+                         "activations after the head")
     return _object(words[0])
 
 def nam_dict(
@@ -623,9 +669,11 @@ def _fit_nam(obj):
     "A frozen copy that the format can express."
     model = fit_for(obj, '.nam', mono=True)
     if not isinstance(model, (NAMWaveNet, NAMLSTM, NAMFullWaveNet, NAMConvNet, NAMLinear)):
-        raise ValueError(f".nam cannot play this {type(model).__name__}: expected a NAMWaveNet or NAMLSTM; train one, on the output of yours if need be")
+        raise ValueError(f".nam cannot play this {type(model).__name__}: expected a NAMWaveNet or NAMLSTM; "
+                         "train one, on the output of yours if need be")
     if isinstance(model, NAMConvNet) and isinstance(act_words(model.acts[0], model.config['act']), dict) and len(model.acts)>1 and hasattr(model.acts[0], 'weight'):
-        raise ValueError(".nam cannot play this NAMConvNet: the format has one setting for all its activations, and its slopes are learned one by one")
+        raise ValueError(".nam cannot play this NAMConvNet: the format has one setting for all its "
+                         "activations, and its slopes are learned one by one")
     return model.settle() if isinstance(model, NAMLSTM) else model
 
 # %% ../../nbs/18b_nam.ipynb #0388da88
@@ -649,8 +697,10 @@ def export_nam(
         worst = max(_compare(tmp, m, slim, inputs, tol) for m,slim in zip(models, (0., 1.) if lite is not None else (1.,)))
         size = tmp.stat().st_size
     speeds = block_speeds(_streamer(model), sr)
-    notes = [speed_note(speeds, 'in torch'), f"loudness {meta['loudness']:.1f} dB, gain {meta['gain']:.2f}, measured with nam_probe"]
-    if sr!=48000: notes.append(f"made for {sr} Hz: the plugin resamples at other rates, the command line player refuses")
+    notes = [speed_note(speeds, 'in torch'), f"loudness {meta['loudness']:.1f} dB, gain {meta['gain']:.2f}, "
+                                             "measured with nam_probe"]
+    if sr!=48000: notes.append(f"made for {sr} Hz: the plugin resamples at other rates, the command line "
+                               "player refuses")
     return ExportReport('nam', Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size, model.receptive_field, 0, notes)
 
 def _container(contents, sr, meta):
@@ -675,11 +725,15 @@ def render_nam(
 ) -> Tensor: # `(n,)`
     "What the C++ player of the Neural Amp Modeler makes of `x`."
     program = program or os.environ.get('FASTPROAUDIO_NAM_RENDER')
-    if not program: raise ValueError("expected the player's program, got none; set FASTPROAUDIO_NAM_RENDER to the path of `render`")
+    if not program:
+        raise ValueError("expected the player's program, got none; set FASTPROAUDIO_NAM_RENDER to the path "
+                         "of `render`")
     from fastproaudio.io import read_audio, write_audio
     with tempfile.TemporaryDirectory() as d:
         src,dst = Path(d)/'in.wav',Path(d)/'out.wav'
         write_audio(src, x[None], parse_nam(path)['sample_rate'], subtype='FLOAT')
         done = subprocess.run([program, str(path), str(src), str(dst)], capture_output=True, text=True, timeout=600)
-        if done.returncode or not dst.exists(): raise ValueError(f"{path}: expected the player to play it, got: {(done.stderr or done.stdout)[-300:]}")
+        if done.returncode or not dst.exists():
+            raise ValueError(f"{path}: expected the player to play it, got: "
+                             f"{(done.stderr or done.stdout)[-300:]}")
         return read_audio(dst)[0][0]

@@ -52,7 +52,8 @@ def graph_of(
     with plain, torch.no_grad(), _calm():
         try: return torch.export.export(step, args, dynamic_shapes=shapes)
         except Exception as e:                              # torch raises what it likes
-            raise ValueError(f"torch.export cannot play this {type(getattr(step, 'model', step)).__name__} at every length: "
+            raise ValueError(f"torch.export cannot play this {type(getattr(step, 'model', step)).__name__} "
+                             "at every length: "
                              f"{'; '.join(over_time(step)) or _first_line(e)}") from e
 
 def _first_line(e): return f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0][:200]}"
@@ -65,7 +66,8 @@ def _try_out(model, target, n_in, knobs, lengths):
             with torch.no_grad(): y = model(x) if knobs is None else model(x, knobs)
             if y.ndim!=3 or y.shape[0]!=1 or y.shape[2]!=n: raise ValueError(f"it gave {list(y.shape)}")
         except Exception as e:
-            raise ValueError(f"{target} cannot play this {type(model).__name__}: expected (1, channels, {n}) for {list(x.shape)}, as it must play any length, "
+            raise ValueError(f"{target} cannot play this {type(model).__name__}: expected (1, channels, {n}) "
+                             f"for {list(x.shape)}, as it must play any length, "
                              f"but {_first_line(e)}") from e
 
 def _prepare(obj, target, sr, knobs, stream):
@@ -76,9 +78,12 @@ def _prepare(obj, target, sr, knobs, stream):
     values,about = _knobs_of(obj, model, knobs)
     every = _multiple(model)
     _try_out(model, target, _n_in(model), values if about else None, (every, 64*every))
-    if target=='onnx': notes = [f"input knobs in 0..1, for {'; '.join(map(_span, about))}; without it {say_knobs(about)}"] if about else []
+    if target=='onnx': notes = [f"input knobs in 0..1, for {'; '.join(map(_span, about))}; without it "
+                                f"{say_knobs(about)}"] if about else []
     else: notes = [f"knobs baked in: {say_knobs(about)}"] if about else []
-    if not stream: notes.append(f"plays whole sounds, of any {'length' if every==1 else f'multiple of {every} samples'}: it keeps no state from block to block")
+    if not stream: notes.append("plays whole sounds, of any "
+                                f"{'length' if every==1 else f'multiple of {every} samples'}: it keeps no "
+                                "state from block to block")
     return model,stream,sr,values if about else None,about,notes
 
 def _n_in(model): return getattr(model, 'n_in', 1)
@@ -135,7 +140,9 @@ def _step(model, knobs, stream):
     "What becomes a graph."
     if not stream: return Whole(model, knobs)
     if not getattr(model, 'recurrent', False): return step_of(model, knobs)
-    if not torch.backends.mkldnn.is_available(): raise ValueError("torch_export cannot play this model here: it is recurrent, and this torch has no oneDNN; use onnx or nn_tilde")
+    if not torch.backends.mkldnn.is_available():
+        raise ValueError("torch_export cannot play this model here: it is recurrent, and this torch has no "
+                         "oneDNN; use onnx or nn_tilde")
     return LSTMStep(model, knobs)
 
 def _lstm_parts(model, knobs=None):
@@ -147,7 +154,9 @@ def _lstm_parts(model, knobs=None):
     elif hasattr(model, 'lstm') and hasattr(model, 'dry'):
         layers = [(a(l.weight_ih), a(l.weight_hh), a(l.bias)) for l in model.lstm.layers]
         out,dry = model.out,a(model.dry)
-    else: raise ValueError(f"{type(model).__name__}: expected an LSTMEffect or NAMLSTM among recurrent models; use nn_tilde")
+    else:
+        raise ValueError(f"{type(model).__name__}: expected an LSTMEffect or NAMLSTM among recurrent models; "
+                         "use nn_tilde")
     if knobs is not None:                                   # inputs that stand still: a part of the first layer's bias
         w,u,b = layers[0]
         layers[0] = (w[:, :model.n_in], u, b+w[:, model.n_in:]@a(knobs)[0])
@@ -198,7 +207,9 @@ def _at(about, p): return {k['name']:k['lo']+p*(k['hi']-k['lo']) for k in about}
 def _positions(about, named):
     "Settings by name as `(1, n_knobs)`, 0..1; the others as the file has them."
     lost = [n for n in named if n not in [k['name'] for k in about]]
-    if lost: raise ValueError(f"expected a knob among {', '.join(k['name'] for k in about) or 'none'}, got {lost[0]!r}")
+    if lost:
+        raise ValueError(f"expected a knob among {', '.join(k['name'] for k in about) or 'none'}, got "
+                         f"{lost[0]!r}")
     return torch.tensor([[_set(k, named.get(k['name'], k['value']))['position'] for k in about]])
 
 def _about(model, sr, stream):
@@ -251,12 +262,14 @@ def check_pt2(
                 if n.endswith('config.json') and any(v.get('use_pickle') is not False for v in json.loads(z.read(n)).get('config', {}).values()):
                     raise ValueError(f"expected raw weights, got pickled ones in {n[:60]}")
                 if n.endswith('.pt'): torch.load(io.BytesIO(z.read(n)), weights_only=True)     # torch would fall back to running a pickle
-                elif not _MEMBER.fullmatch(n): raise ValueError(f"expected the members that export writes, got {n[:80]!r}")
+                elif not _MEMBER.fullmatch(n):
+                    raise ValueError(f"expected the members that export writes, got {n[:80]!r}")
                 if '/models/' in n:
                     for e in _expressions(json.loads(z.read(n))): _check_expr(e)
     except ValueError as e: raise ValueError(f"{path}: {str(e)[:150]}; do not trust it") from e
     except Exception as e:                                  # zipfile, json and the unpickler each raise their own
-        raise ValueError(f"{path}: expected a torch.export program, got {type(e).__name__}: {(str(e).splitlines() or [''])[0][:100]}") from e
+        raise ValueError(f"{path}: expected a torch.export program, got {type(e).__name__}: "
+                         f"{(str(e).splitlines() or [''])[0][:100]}") from e
 
 # %% ../../nbs/18d_onnx.ipynb #10f3386f
 class StepEffect(nn.Module):
@@ -334,7 +347,8 @@ def load_torch_export(
         start = program.state_dict.get('start')
         return WholeEffect(program.module(), about) if start is None else StepEffect(program.module(), start, about)
     except Exception as e:                                  # torch raises whatever its parsers meet
-        raise ValueError(f"{path}: expected a torch.export program of ours, got {type(e).__name__}: {(str(e).splitlines() or [''])[0][:120]}") from e
+        raise ValueError(f"{path}: expected a torch.export program of ours, got {type(e).__name__}: "
+                         f"{(str(e).splitlines() or [''])[0][:120]}") from e
 
 # %% ../../nbs/18d_onnx.ipynb #ace30ee8
 def _from_graph(step, open_knobs=False):
@@ -455,13 +469,16 @@ def _own(onnx, path, most=2**28):
     "The model in a file, refused unless all is inside it and only standard operators are used."
     if Path(path).stat().st_size>most: raise ValueError(f"expected at most {most} bytes")
     proto = onnx.load(path, load_external_data=False)
-    if proto.functions or any(n.domain not in ('', 'ai.onnx') for n in proto.graph.node): raise ValueError("expected standard operators only")
-    if any(t.data_location==onnx.TensorProto.EXTERNAL for t in proto.graph.initializer): raise ValueError("expected all weights inside the file")
+    if proto.functions or any(n.domain not in ('', 'ai.onnx') for n in proto.graph.node):
+        raise ValueError("expected standard operators only")
+    if any(t.data_location==onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
+        raise ValueError("expected all weights inside the file")
     if any(a.HasField('g') or a.graphs or a.HasField('t') and a.t.data_location==onnx.TensorProto.EXTERNAL for n in proto.graph.node for a in n.attribute):
         raise ValueError("expected no loops, branches or outside weights")
     names = [i.name for i in proto.graph.input],[o.name for o in proto.graph.output]
     if (names[0][:-1] if names[0][-1:]==['knobs'] else names[0], names[1]) not in ((['x', 'state'], ['y', 'next_state']), (['x'], ['y'])):
-        raise ValueError(f"expected inputs x, state, perhaps knobs, and outputs y, next_state, or x and y alone, got {str(names)[:80]}")
+        raise ValueError("expected inputs x, state, perhaps knobs, and outputs y, next_state, or x and y "
+                         f"alone, got {str(names)[:80]}")
     onnx.checker.check_model(proto)
     return proto
 
@@ -484,4 +501,5 @@ def load_onnx(
         if alone: return WholeEffect(lambda x,knobs=None: run(x=x, knobs=knobs)[0], about)
         return StepEffect(lambda x,state,knobs=None: run(x=x, state=state, knobs=knobs), start, about)
     except Exception as e:                                  # protobuf and the runtime each raise their own
-        raise ValueError(f"{path}: expected an ONNX graph of ours, got {type(e).__name__}: {(str(e).splitlines() or [''])[0][:120]}") from e
+        raise ValueError(f"{path}: expected an ONNX graph of ours, got {type(e).__name__}: "
+                         f"{(str(e).splitlines() or [''])[0][:120]}") from e

@@ -35,7 +35,9 @@ class _AtMost(TorchFunctionMode):
         if getattr(func, '__name__', '') in self.makers:
             flat = [o for a in args for o in (a if isinstance(a, (tuple, list)) else (a,))]
             n = math.prod(o for o in flat if isinstance(o, int) and o>1)
-            if n>self.most: raise ValueError(f"expected a network no larger than its weights, {self.most} numbers at most, got a tensor of {n}")
+            if n>self.most:
+                raise ValueError(f"expected a network no larger than its weights, {self.most} numbers at "
+                                 f"most, got a tensor of {n}")
         return func(*args, **(kwargs or {}))
 
 def _check_words(v, what='network', depth=0):
@@ -53,15 +55,20 @@ def _check_words(v, what='network', depth=0):
         whole_number(v, what, -1, 512 if what in ('n_layers', 'n_blocks', 'stack_size', 'dilation_growth', 'channel_growth') else 2**22 if what=='n_taps' else 2**16)
     elif isinstance(v, float):
         if not math.isfinite(v): raise ValueError(f"{what}: expected a finite number, got {v}")
-    elif v is not None and not isinstance(v, bool): raise ValueError(f"{what}: expected plain data, got {type(v).__name__}; networks are built from words and numbers")
+    elif v is not None and not isinstance(v, bool):
+        raise ValueError(f"{what}: expected plain data, got {type(v).__name__}; networks are built from "
+                         "words and numbers")
 
 # %% ../../nbs/18g_saved.ipynb #ddacb475
 def _words_of(model):
     words = getattr(model, 'built_from', None)
-    if not words: raise ValueError(f"{type(model).__name__}: expected a network that can be built again from words, got none; make it a subclass of "
+    if not words:
+        raise ValueError(f"{type(model).__name__}: expected a network that can be built again from words, "
+                         "got none; make it a subclass of "
                                    "AudioModel or Rebuildable, or keep the learner with learn.export()")
     try: _check_words(words)
-    except ValueError as e: raise ValueError(f"{type(model).__name__}: {e}; keep the learner with learn.export()") from e
+    except ValueError as e: raise ValueError(f"{type(model).__name__}: {e}; keep the learner with "
+                                             "learn.export()") from e
     return words
 
 def save_network(
@@ -80,12 +87,15 @@ def save_network(
         (tmp/'network.json').write_text(_json(words), encoding='utf-8')
         again = load_network(tmp, classes=[type(m) for m in model.modules() if isinstance(m, Rebuildable)])
         for (k,a),b in zip(model.state_dict().items(), again.state_dict().values()):
-            if not torch.equal(a, b): raise ValueError(f"{path}: expected the weights that were saved, got others in {k}; is the disk sound?")
+            if not torch.equal(a, b):
+                raise ValueError(f"{path}: expected the weights that were saved, got others in {k}; is the "
+                                 "disk sound?")
     return Path(path)
 
 def _json(words):
     try: return json.dumps(words, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as e: raise ValueError(f"expected text, numbers and lists in the record, got {e}") from e
+    except (TypeError, ValueError) as e: raise ValueError("expected text, numbers and lists in the record, "
+                                                          f"got {e}") from e
 
 def is_saved(
     path, # Folder
@@ -99,15 +109,19 @@ def load_network(
 ) -> nn.Module: # In evaluation mode, with `sr` and `record`
     "A saved network; runs no code from the folder."
     path = Path(path).expanduser()
-    if not is_saved(path): raise ValueError(f"{path}: expected a folder with network.json and weights.pt, found none; "
+    if not is_saved(path):
+        raise ValueError(f"{path}: expected a folder with network.json and weights.pt, found none; "
                                             "save_network(learn, path) writes one")
     words = read_json(path/'network.json', most=2**20)
     if words.get('format')!=_FORMAT or words.get('version')!=1:
-        raise ValueError(f"{path/'network.json'}: expected a {_FORMAT} of version 1, got {str(words.get('format'))[:40]!r}, {str(words.get('version'))[:10]!r}; "
+        raise ValueError(f"{path/'network.json'}: expected a {_FORMAT} of version 1, got "
+                         f"{str(words.get('format'))[:40]!r}, {str(words.get('version'))[:10]!r}; "
                          "a newer fastproaudio may read it")
     sr = whole_number(words.get('sr'), f"{path/'network.json'}: sr", 1000, 384000)
     record = words.get('record', {})
-    if not isinstance(record, dict): raise ValueError(f"{path/'network.json'}: expected a record of names and values, got {type(record).__name__}")
+    if not isinstance(record, dict):
+        raise ValueError(f"{path/'network.json'}: expected a record of names and values, got "
+                         f"{type(record).__name__}")
     weights = _read_weights(path/'weights.pt')
     known = known_networks() | {c.__name__:c for c in classes}
     try:
@@ -123,18 +137,26 @@ def _read_weights(path):
     "Finite tensors by name, from a file that may be damaged or hostile."
     check_zip(path, _MOST)
     try: weights = torch.load(io.BytesIO(path.read_bytes()), map_location='cpu', weights_only=True)
-    except Exception as e: raise ValueError(f"{path}: expected weights and nothing else, got {type(e).__name__}: {str(e).splitlines()[0][:100] if str(e) else ''}; "
+    except Exception as e: raise ValueError(f"{path}: expected weights and nothing else, got "
+                                            f"{type(e).__name__}: "
+                                            f"{str(e).splitlines()[0][:100] if str(e) else ''}; "
                                             "it is damaged, or should not be trusted") from e
     if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k,v in weights.items()):
         raise ValueError(f"{path}: expected tensors by name, got something else; it is not ours")
     for k,v in weights.items():
-        if v.numel()*v.element_size()>max(v.untyped_storage().nbytes(), 1) or v.is_sparse: raise ValueError(f"{path}: expected {k[:60]} to be as large as it is stored; it is damaged")
-        if v.is_floating_point() and not v.isfinite().all(): raise ValueError(f"{path}: expected finite weights, got NaN or Inf in {k[:60]}")
+        if v.numel()*v.element_size()>max(v.untyped_storage().nbytes(), 1) or v.is_sparse:
+            raise ValueError(f"{path}: expected {k[:60]} to be as large as it is stored; it is damaged")
+        if v.is_floating_point() and not v.isfinite().all():
+            raise ValueError(f"{path}: expected finite weights, got NaN or Inf in {k[:60]}")
     return weights
 
 def _check_fit(path, weights, shapes):
     "Raise `ValueError` unless the weights are those of the network."
     lone = sorted(set(weights)^set(shapes))
-    if lone: raise ValueError(f"{path}: expected the weights of the network that network.json names, got {lone[0][:60]} in only one of the two")
+    if lone:
+        raise ValueError(f"{path}: expected the weights of the network that network.json names, got "
+                         f"{lone[0][:60]} in only one of the two")
     bad = next((k for k in shapes if weights[k].shape!=shapes[k]), None)
-    if bad: raise ValueError(f"{path}: expected {list(shapes[bad])} in {bad}, as network.json says, got {list(weights[bad].shape)}")
+    if bad:
+        raise ValueError(f"{path}: expected {list(shapes[bad])} in {bad}, as network.json says, got "
+                         f"{list(weights[bad].shape)}")

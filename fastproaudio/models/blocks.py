@@ -215,7 +215,8 @@ def rebuild(
     args = {k:rebuild(v, classes) if isinstance(v, dict) and 'net' in v else v for k,v in words.items() if k!='net'}
     try: return classes[words['net']](**args)
     except (TypeError, ValueError, RuntimeError, OverflowError) as e:
-        raise ValueError(f"{words['net']}: expected settings that it can be built with, got {str(args)[:200]}: {str(e)[:200]}") from e
+        raise ValueError(f"{words['net']}: expected settings that it can be built with, got "
+                         f"{str(args)[:200]}: {str(e)[:200]}") from e
 
 # %% ../../nbs/10_blocks.ipynb #2c4d8d99
 def hold_ends(
@@ -283,12 +284,15 @@ class AudioModel(Rebuildable):
         "Raise `ValueError` unless the input fits this network."
         check_wave(x, self.n_in)
         if self.n_knobs>0:
-            if knobs is None: raise ValueError(f"expected knobs (batch, {self.n_knobs}), got none; call model(x, knobs)")
+            if knobs is None:
+                raise ValueError(f"expected knobs (batch, {self.n_knobs}), got none; call model(x, knobs)")
             if not 2<=knobs.ndim<=3 or knobs.shape[0]!=x.shape[0] or knobs.shape[1]!=self.n_knobs or (
                     knobs.ndim==3 and knobs.shape[2]!=x.shape[2]):
-                raise ValueError(f"expected knobs ({x.shape[0]}, {self.n_knobs}), or curves ({x.shape[0]}, {self.n_knobs}, {x.shape[2]}), "
+                raise ValueError(f"expected knobs ({x.shape[0]}, {self.n_knobs}), or curves ({x.shape[0]}, "
+                                 f"{self.n_knobs}, {x.shape[2]}), "
                                  f"got {list(knobs.shape)}")
-        elif knobs is not None: raise ValueError("this model has no knobs; build it with n_knobs, or call model(x)")
+        elif knobs is not None:
+            raise ValueError("this model has no knobs; build it with n_knobs, or call model(x)")
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`

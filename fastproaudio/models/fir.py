@@ -36,7 +36,8 @@ class FIR(AudioModel):
     ) -> 'FIR': # Itself
         "Set the filter to the least-squares one for this recording; several inputs are fitted one after the other."
         if x.shape[0]!=self.n_in or y.shape[0]!=self.n_out or x.shape[1]!=y.shape[1]:
-            raise ValueError(f"expected ({self.n_in}, n) and ({self.n_out}, n), got {list(x.shape)} and {list(y.shape)}")
+            raise ValueError(f"expected ({self.n_in}, n) and ({self.n_out}, n), got {list(x.shape)} and "
+                             f"{list(y.shape)}")
         for i in range(self.n_out):
             rest = y[i].clone()
             for j in range(self.n_in):
@@ -86,11 +87,14 @@ class Parallel(AudioModel):
         second:AudioModel, # For instance a `TCN`; if it has knobs, only it gets them
     ):
         for m in (first, second):
-            if m.lookahead or m.stride!=1: raise ValueError(f"expected causal models without strides, got {type(m).__name__} with "
+            if m.lookahead or m.stride!=1:
+                raise ValueError(f"expected causal models without strides, got {type(m).__name__} with "
                                                             f"lookahead {m.lookahead} and stride {m.stride}")
         if (first.n_in, first.n_out)!=(second.n_in, second.n_out):
-            raise ValueError(f"expected models with the same channels, got {(first.n_in, first.n_out)} and {(second.n_in, second.n_out)}")
-        if first.n_knobs: raise ValueError("expected the knobs on the second model, got some on the first; swap the two")
+            raise ValueError(f"expected models with the same channels, got {(first.n_in, first.n_out)} and "
+                             f"{(second.n_in, second.n_out)}")
+        if first.n_knobs:
+            raise ValueError("expected the knobs on the second model, got some on the first; swap the two")
         super().__init__(first.n_in, first.n_out, second.n_knobs, max(first.receptive_field, second.receptive_field))
         self.first,self.second = first,second
 

@@ -170,16 +170,21 @@ class SampleLSTM(Rebuildable):
     ):
         super().__init__()
         if min(hidden, n_layers, emb, n_in)<1 or n_tokens<0 or n_tokens==1:
-            raise ValueError(f"expected hidden, n_layers, emb and n_in of at least 1 and n_tokens of 0 or 2 and more, got {hidden}, "
+            raise ValueError("expected hidden, n_layers, emb and n_in of at least 1 and n_tokens of 0 or 2 "
+                             f"and more, got {hidden}, "
                              f"{n_layers}, {emb}, {n_in}, {n_tokens}")
         self.head = head or ('categorical' if n_tokens else 'mol')
         sizes = dict(categorical=n_tokens, mse=n_in, gaussian=2*n_in, mol=3*n_mix*n_in)
         if self.head not in sizes or (self.head=='categorical')!=(n_tokens>0):
-            raise ValueError(f"expected head 'categorical' with n_tokens, or 'mse', 'gaussian' or 'mol' with n_tokens=0, got "
+            raise ValueError("expected head 'categorical' with n_tokens, or 'mse', 'gaussian' or 'mol' with "
+                             "n_tokens=0, got "
                              f"{head!r} with n_tokens={n_tokens}")
-        if inp not in ('embedding', 'wave'): raise ValueError(f"expected inp 'embedding' or 'wave', got {inp!r}")
-        if tied and inp=='wave': raise ValueError("expected inp='embedding' for tied=True, got 'wave'; a level has no weights to share")
-        if tied and not n_tokens: raise ValueError("expected tokens for tied=True, got n_tokens=0; samples have no embedding")
+        if inp not in ('embedding', 'wave'):
+            raise ValueError(f"expected inp 'embedding' or 'wave', got {inp!r}")
+        if tied and inp=='wave': raise ValueError("expected inp='embedding' for tied=True, got 'wave'; a "
+                                                  "level has no weights to share")
+        if tied and not n_tokens:
+            raise ValueError("expected tokens for tied=True, got n_tokens=0; samples have no embedding")
         self.n_tokens,self.n_in,self.n_knobs,self.hidden,self.n_layers = n_tokens,n_in,0,hidden,n_layers
         if inp=='wave': emb = 2
         self.emb = nn.Parameter(first_embedding(n_tokens, emb, tied) if inp=='embedding' else token_levels(n_tokens), inp=='embedding') if n_tokens else None
@@ -208,12 +213,15 @@ class SampleLSTM(Rebuildable):
         "Raise `ValueError` unless the input fits this network."
         if self.n_tokens==0:
             if x.ndim!=3 or x.shape[1]!=self.n_in or x.shape[2]<1 or not x.is_floating_point():
-                raise ValueError(f"expected samples (batch, {self.n_in}, samples) in floating point, got {list(x.shape)} {x.dtype}")
+                raise ValueError(f"expected samples (batch, {self.n_in}, samples) in floating point, got "
+                                 f"{list(x.shape)} {x.dtype}")
             return
         if x.ndim!=2 or x.shape[1]<1 or x.dtype!=torch.int64:
-            raise ValueError(f"expected int64 tokens (batch, samples), got {list(x.shape)} {x.dtype}; use MuLaw({self.n_tokens})")
+            raise ValueError(f"expected int64 tokens (batch, samples), got {list(x.shape)} {x.dtype}; use "
+                             f"MuLaw({self.n_tokens})")
         if bool((x<0).any()) or bool((x>=self.n_tokens).any()):
-            raise ValueError(f"expected tokens in 0..{self.n_tokens-1}, got {int(x.min())}..{int(x.max())}; use MuLaw({self.n_tokens})")
+            raise ValueError(f"expected tokens in 0..{self.n_tokens-1}, got {int(x.min())}..{int(x.max())}; "
+                             f"use MuLaw({self.n_tokens})")
 
     def embed(self,
         x:Tensor, # Tokens `(...)` or samples `(..., n_in)`
@@ -294,7 +302,8 @@ class LSTMEffect(AudioModel):
         warm_up:int=512, # Samples heard before the first that counts
     ):
         if min(hidden, n_layers)<1 or warm_up<0:
-            raise ValueError(f"expected hidden and n_layers of at least 1 and warm_up of at least 0, got {hidden}, {n_layers}, {warm_up}")
+            raise ValueError("expected hidden and n_layers of at least 1 and warm_up of at least 0, got "
+                             f"{hidden}, {n_layers}, {warm_up}")
         super().__init__(n_in, n_out, n_knobs, receptive_field=warm_up+1)
         self.lstm = LSTMStack(n_in+n_knobs, hidden, n_layers)
         self.out = nn.Linear(hidden, n_out)

@@ -80,7 +80,8 @@ def nam_activation(
     if name not in _ACTS: raise ValueError(f"expected an activation among {', '.join(_ACTS)}, got {name!r}")
     if name=='PReLU':
         slopes = words.get('negative_slopes') or [words.get('negative_slope', .25)]*n_ch
-        if len(slopes)!=n_ch: raise ValueError(f"PReLU: expected {n_ch} slopes, one for each channel, got {len(slopes)}")
+        if len(slopes)!=n_ch:
+            raise ValueError(f"PReLU: expected {n_ch} slopes, one for each channel, got {len(slopes)}")
         return _Slopes(slopes)
     return _ACTS[name](**words)
 
@@ -147,7 +148,8 @@ class NAMArray(nn.Module):
         super().__init__()
         n = len(dilations)
         if not n or len(ks)!=n or len(acts)!=n:
-            raise ValueError(f"expected as many kernels and activations as dilations, got {len(ks)}, {len(acts)} and {n}")
+            raise ValueError(f"expected as many kernels and activations as dilations, got {len(ks)}, "
+                             f"{len(acts)} and {n}")
         self.rechannel = Conv(n_in, channels, 1, bias=False, gain=3**-.5)
         self.layers = nn.ModuleList(NAMLayer(channels, k, d, a, gated, last and i==n-1)
                                     for i,(k,d,a) in enumerate(zip(ks, dilations, acts)))
@@ -200,7 +202,8 @@ class NAMWaveNet(AudioModel):
         head_scale:Optional[float]=None, # Level of the output; None: .01 for the presets of 2026, else .02
     ):
         if isinstance(arrays, str):
-            if arrays not in PRESETS: raise ValueError(f"expected a preset among {', '.join(PRESETS)}, got {arrays!r}")
+            if arrays not in PRESETS:
+                raise ValueError(f"expected a preset among {', '.join(PRESETS)}, got {arrays!r}")
             head_scale = head_scale or (.01 if arrays.startswith('a2') else .02)
             arrays = PRESETS[arrays]
         stacks = [NAMArray(**a, last=i==len(arrays)-1) for i,a in enumerate(arrays)]
@@ -292,9 +295,11 @@ def _check_chain(arrays, stacks):
         raise ValueError(f"expected 1 channel in and out, got {arrays[0]['n_in']} and {arrays[-1]['head']}")
     for a,b in zip(arrays, arrays[1:]):
         if b['n_in']!=a['channels'] or b['channels']!=a['head']:
-            raise ValueError(f"expected an array of {a['channels']} in and {a['head']} wide after one of {a['channels']} channels "
+            raise ValueError(f"expected an array of {a['channels']} in and {a['head']} wide after one of "
+                             f"{a['channels']} channels "
                              f"with a head of {a['head']}, got {b['n_in']} in and {b['channels']} wide")
-    if any(s.head.context for s in stacks[:-1]): raise ValueError("expected a head of kernel 1 in all arrays but the last, got a longer one")
+    if any(s.head.context for s in stacks[:-1]):
+        raise ValueError("expected a head of kernel 1 in all arrays but the last, got a longer one")
 
 def nam_weights(
     model:nn.Module, # `NAMWaveNet` or `NAMLSTM`
@@ -310,7 +315,8 @@ def set_nam_weights(
     "Fill a model from the flat list of a `.nam` file; `ValueError` unless every number has its place."
     w,shapes = torch.as_tensor(np.asarray(weights, dtype=np.float32)),[t.shape for t in model.nam_tensors()]
     need = sum(s.numel() for s in shapes)
-    if w.ndim!=1 or len(w)!=need: raise ValueError(f"expected {need} weights for this {type(model).__name__}, got {w.numel()}")
+    if w.ndim!=1 or len(w)!=need:
+        raise ValueError(f"expected {need} weights for this {type(model).__name__}, got {w.numel()}")
     if not w.isfinite().all(): raise ValueError("expected finite weights, got NaN or Inf")
     model.set_nam_tensors([p.reshape(s) for p,s in zip(w.split([s.numel() for s in shapes]), shapes)])
     return model
@@ -324,7 +330,9 @@ class NAMLSTM(AudioModel):
         n_layers:int=1, # Layers
         run_in:int=4096, # Samples heard before the first that counts
     ):
-        if min(hidden, n_layers, run_in)<1: raise ValueError(f"expected hidden, n_layers and run_in of at least 1, got {hidden}, {n_layers}, {run_in}")
+        if min(hidden, n_layers, run_in)<1:
+            raise ValueError(f"expected hidden, n_layers and run_in of at least 1, got {hidden}, {n_layers}, "
+                             f"{run_in}")
         super().__init__(1, 1, 0, receptive_field=run_in+1)
         self.hidden,self.n_layers = hidden,n_layers
         self.lstm = nn.LSTM(1, hidden, n_layers, batch_first=True)

@@ -120,11 +120,16 @@ class NAMFullLayer(nn.Module):
 def _full(a):
     "An array with every word given."
     a,n = {**PLAIN, **a},len(a['dilations'])
-    if not n or len(a['ks'])!=n or len(a['acts'])!=n: raise ValueError(f"expected as many kernels and activations as dilations, got {len(a['ks'])}, {len(a['acts'])} and {n}")
+    if not n or len(a['ks'])!=n or len(a['acts'])!=n:
+        raise ValueError(f"expected as many kernels and activations as dilations, got {len(a['ks'])}, "
+                         f"{len(a['acts'])} and {n}")
     gates = a['gates'] or ['gated' if a['gated'] else 'none']*n
     a = {**a, 'bottleneck':a['bottleneck'] or a['channels'], 'gates':gates, 'gate_acts':a['gate_acts'] or ['Sigmoid']*n}
-    if not a['one'] and a['bottleneck']!=a['channels']: raise ValueError(f"expected a bottleneck of {a['channels']}, as wide as the layers, where they have no layer1x1, got {a['bottleneck']}")
-    if not a['one'] and FILMS[6] in a['films'] or not a['head1x1'] and FILMS[7] in a['films']: raise ValueError("expected no condition on a product that is not there, got one")
+    if not a['one'] and a['bottleneck']!=a['channels']:
+        raise ValueError(f"expected a bottleneck of {a['channels']}, as wide as the layers, where they have "
+                         f"no layer1x1, got {a['bottleneck']}")
+    if not a['one'] and FILMS[6] in a['films'] or not a['head1x1'] and FILMS[7] in a['films']:
+        raise ValueError("expected no condition on a product that is not there, got one")
     return a
 
 class NAMFullArray(nn.Module):
@@ -259,10 +264,13 @@ def _check_fit(stacks, n_cond):
     words = [s.words for s in stacks]
     if words[0]['n_in']!=1: raise ValueError(f"expected 1 channel in, got {words[0]['n_in']}")
     for w in words:
-        if w['n_cond']!=n_cond: raise ValueError(f"expected a condition of {n_cond} channels in every array, got {w['n_cond']}; knobs are not supported")
+        if w['n_cond']!=n_cond:
+            raise ValueError(f"expected a condition of {n_cond} channels in every array, got {w['n_cond']}; "
+                             "knobs are not supported")
     for a,b,s in zip(words, words[1:], stacks[1:]):
         if b['n_in']!=a['channels'] or s.n_found!=a['head']:
-            raise ValueError(f"expected an array of {a['channels']} in and {a['head']} to its head after one of {a['channels']} channels with a head of {a['head']}, "
+            raise ValueError(f"expected an array of {a['channels']} in and {a['head']} to its head after one "
+                             f"of {a['channels']} channels with a head of {a['head']}, "
                              f"got {b['n_in']} in and {s.n_found} to its head")
 
 # %% ../../nbs/14b_nam_other.ipynb #f6472efb
@@ -274,7 +282,8 @@ class NAMConvNet(AudioModel):
         batchnorm:bool=False, # Normalise before the activation
         act:str|dict='Tanh', # Activation
     ):
-        if not len(dilations) or min(dilations)<1: raise ValueError(f"expected dilations of at least 1, got {list(dilations)[:10]}")
+        if not len(dilations) or min(dilations)<1:
+            raise ValueError(f"expected dilations of at least 1, got {list(dilations)[:10]}")
         super().__init__(1, 1, 0, receptive_field=1+sum(dilations))
         ins = [1]+[channels]*(len(dilations)-1)
         self.convs = nn.ModuleList(Conv(n, channels, 2, dilation=d, bias=not batchnorm, gain=3**-.5) for n,d in zip(ins, dilations))

@@ -26,7 +26,8 @@ class ConvSummary(nn.Module):
     ):
         super().__init__()
         if len(strides)!=len(channels) or not strides or min(*strides, *channels, n_in)<1:
-            raise ValueError(f"expected as many strides as channels, all at least 1, got {strides} and {channels}")
+            raise ValueError(f"expected as many strides as channels, all at least 1, got {strides} and "
+                             f"{channels}")
         self.hop,self.n_in,self.n_frame = math.prod(strides),n_in,channels[-1]
         sizes = list(zip((n_in, *channels), channels, strides))
         self.down = nn.ModuleList([nn.Conv1d(a, b, s, stride=s) for a,b,s in sizes])
@@ -70,7 +71,8 @@ class Seq2Seq(nn.Module):
     ):
         super().__init__()
         if min(hidden, n_layers)<1 or n_z<0 or not 0<=teacher_forcing<=1:
-            raise ValueError(f"expected hidden and n_layers of at least 1, n_z of at least 0 and teacher_forcing in 0..1, got {hidden}, "
+            raise ValueError("expected hidden and n_layers of at least 1, n_z of at least 0 and "
+                             f"teacher_forcing in 0..1, got {hidden}, "
                              f"{n_layers}, {n_z}, {teacher_forcing}")
         self.summary,self.n_z,self.teacher_forcing = summary,n_z,teacher_forcing
         self.n_in,self.hop = (n_in, 1) if summary is None else (summary.n_in, summary.hop)
@@ -186,7 +188,8 @@ class Seq2Seq(nn.Module):
         seed:Optional[int]=None, # Of the latent variable
     ) -> Tensor: # What follows, `(batch, n_in, n)`
         "Go on after `prev`, each step on the answer before; `fastproaudio.generate.generate` does the same for every model."
-        if isinstance(n, bool) or not isinstance(n, Integral) or n<1: raise ValueError(f"expected n >= 1 samples to generate, a whole number, got {n!r}")
+        if isinstance(n, bool) or not isinstance(n, Integral) or n<1:
+            raise ValueError(f"expected n >= 1 samples to generate, a whole number, got {n!r}")
         was = self.training
         self.eval()
         try: return self.continuation(prev, z_scale, seed, changes)(n)
@@ -202,7 +205,8 @@ class Continuation:
         seed:Optional[int]=None, # Of the latent variable
         changes:Optional[List[Tuple[int, Tensor]]]=None, # `(sample, z)`: from there on another latent variable
     ):
-        if changes and not model.n_z: raise ValueError("changes need a latent variable, got a model without; build it with n_z")
+        if changes and not model.n_z:
+            raise ValueError("changes need a latent variable, got a model without; build it with n_z")
         self.model,self.z,self.frame,self.rest = model,None,0,prev[..., :0]
         self.state,self.last = model.encode(prev)
         if model.n_z: self._imagine(prev.shape[0], z_scale, seed, changes or [])
@@ -216,10 +220,12 @@ class Continuation:
     def _change(self, o, bs):
         "A change as the frame from which it counts and `z` for each sound."
         says = f"expected changes (sample >= 0, z of {self.model.n_z} numbers)"
-        if not isinstance(o, (tuple, list)) or len(o)!=2 or not isinstance(o[0], Integral): raise ValueError(f"{says}, got {o!r}")
+        if not isinstance(o, (tuple, list)) or len(o)!=2 or not isinstance(o[0], Integral):
+            raise ValueError(f"{says}, got {o!r}")
         z = torch.as_tensor(o[1]).to(self.z)
         z = z[None] if z.ndim==1 else z
-        if o[0]<0 or z.shape[1:]!=(self.model.n_z,) or z.shape[0] not in (1, bs): raise ValueError(f"{says}, got ({o[0]}, {list(z.shape)})")
+        if o[0]<0 or z.shape[1:]!=(self.model.n_z,) or z.shape[0] not in (1, bs):
+            raise ValueError(f"{says}, got ({o[0]}, {list(z.shape)})")
         if not z.isfinite().all(): raise ValueError(f"{says}, got NaN or Inf from sample {o[0]} on")
         return int(o[0])//self.model.hop,z.expand(bs, -1)
 
@@ -275,7 +281,8 @@ class Generator(nn.Module):
         changes:None=None, # There is no latent variable to change
     ): # Call it for as many samples as you like, as often as you like
         "What follows `prev`, each answer heard in turn."
-        if changes: raise ValueError("changes need a latent variable, got a Generator; use a Seq2Seq with n_z")
+        if changes:
+            raise ValueError("changes need a latent variable, got a Generator; use a Seq2Seq with n_z")
         rng = None if seed is None else torch.Generator().manual_seed(seed)
         kept = [prev, prev[..., :0]]
         def go_on(n:int) -> Tensor:

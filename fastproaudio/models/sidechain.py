@@ -108,10 +108,14 @@ class SideChain(AudioModel):
         range_db:float=40., # Most gain up and down
     ):
         if min(hop, frames, width, channels, ks, n_layers, dilation_growth, film)<1 or not range_db>0:
-            raise ValueError("expected hop, frames, width, channels, ks, n_layers, dilation_growth and film of at least 1 and range_db above 0, "
-                             f"got {hop}, {frames}, {width}, {channels}, {ks}, {n_layers}, {dilation_growth}, {film}, {range_db}")
-        if driver not in ('conv', 'lstm'): raise ValueError(f"expected driver 'conv' or 'lstm', got {driver!r}")
-        if ks>3*hop: raise ValueError(f"expected ks of at most 3 frames, {3*hop} samples, got {ks}; use a longer hop")
+            raise ValueError("expected hop, frames, width, channels, ks, n_layers, dilation_growth and film "
+                             "of at least 1 and range_db above 0, "
+                             f"got {hop}, {frames}, {width}, {channels}, {ks}, {n_layers}, "
+                             f"{dilation_growth}, {film}, {range_db}")
+        if driver not in ('conv', 'lstm'):
+            raise ValueError(f"expected driver 'conv' or 'lstm', got {driver!r}")
+        if ks>3*hop:
+            raise ValueError(f"expected ks of at most 3 frames, {3*hop} samples, got {ks}; use a longer hop")
         n_feat,n_slow = 2*n_in+n_knobs,1
         while 3**n_slow-1<frames: n_slow += 1                    # 2*(1+3+9+...)
         fast = LineStack(n_in, channels, ks, n_layers, dilation_growth, film)

@@ -30,7 +30,8 @@ class TCN(AudioModel):
         causal:bool=True, # False: every kernel is centred, and the network looks ahead
     ):
         if n_blocks<1 or ks<1 or dilation_growth<1 or channel_width<1 or stack_size<1:
-            raise ValueError("expected n_blocks, ks, dilation_growth, channel_width and stack_size of at least 1, got "
+            raise ValueError("expected n_blocks, ks, dilation_growth, channel_width and stack_size of at "
+                             "least 1, got "
                              f"{n_blocks}, {ks}, {dilation_growth}, {channel_width}, {stack_size}")
         n_cond = 32 if n_knobs>0 else 0
         blocks,c = [],n_in

@@ -59,7 +59,8 @@ class UNet1d(AudioModel):
         causal:bool=False, # True: nothing looks ahead, and it streams without latency
     ):
         if len(channels)!=len(strides)+1 or min(strides)<1:
-            raise ValueError(f"expected one more of channels than of strides (each at least 1), got {channels} and {strides}")
+            raise ValueError("expected one more of channels than of strides (each at least 1), got "
+                             f"{channels} and {strides}")
         past,ahead,total = _extent(strides, ks, causal)
         super().__init__(n_in, n_out, n_knobs, receptive_field=past+ahead+1, lookahead=ahead, stride=total)
         self.causal,self.strides = causal,list(strides)

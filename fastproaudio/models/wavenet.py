@@ -81,7 +81,8 @@ class WaveNet(AudioModel):
         head:int=8, # Width of the layer before the output
     ):
         if min(channels, ks, n_layers, n_blocks, dilation_growth, head)<1:
-            raise ValueError("expected channels, ks, n_layers, n_blocks, dilation_growth and head of at least 1, got "
+            raise ValueError("expected channels, ks, n_layers, n_blocks, dilation_growth and head of at "
+                             "least 1, got "
                              f"{channels}, {ks}, {n_layers}, {n_blocks}, {dilation_growth}, {head}")
         n_cond,total = 32 if n_knobs>0 else 0,n_layers*n_blocks
         layers = [WaveNetLayer(channels, ks, dilation_growth**(i%n_layers), gated, n_cond, i==total-1) for i in range(total)]
@@ -225,10 +226,12 @@ class SampleWaveNet(AudioModel):
         weight_norm:bool=False, # Learn length and direction of each filter apart; `plain()` folds them for export
     ):
         if min(channels, skip, ks, n_layers, n_blocks, dilation_growth, hop)<1:
-            raise ValueError("expected channels, skip, ks, n_layers, n_blocks, dilation_growth and hop of at least 1, got "
+            raise ValueError("expected channels, skip, ks, n_layers, n_blocks, dilation_growth and hop of at "
+                             "least 1, got "
                              f"{channels}, {skip}, {ks}, {n_layers}, {n_blocks}, {dilation_growth}, {hop}")
         if (head=='categorical')!=(n_tokens>0) or n_tokens==1:
-            raise ValueError(f"expected n_tokens >= 2 with a categorical head and 0 with any other, got {n_tokens} with {head!r}")
+            raise ValueError("expected n_tokens >= 2 with a categorical head and 0 with any other, got "
+                             f"{n_tokens} with {head!r}")
         if inp not in INPUTS: raise ValueError(f"expected inp in {INPUTS}, got {inp!r}")
         params = {'categorical':n_tokens, 'mse':n_in, 'gaussian':2*n_in, 'mol':3*n_mix*n_in}
         if head not in params: raise ValueError(f"expected head in {tuple(params)}, got {head!r}")
@@ -282,22 +285,31 @@ class SampleWaveNet(AudioModel):
         if self.n_tokens>0:
             if x.is_floating_point():
                 if x.ndim!=3 or x.shape[1]!=self.n_tokens: raise ValueError(
-                    f"expected tokens (batch, samples) or one-hot (batch, {self.n_tokens}, samples), got {list(x.shape)}; encode with mu_law_encode")
-            elif x.ndim!=2: raise ValueError(f"expected tokens (batch, samples), got {list(x.shape)}; take one channel")
+                    f"expected tokens (batch, samples) or one-hot (batch, {self.n_tokens}, samples), got "
+                    f"{list(x.shape)}; encode with mu_law_encode")
+            elif x.ndim!=2:
+                raise ValueError(f"expected tokens (batch, samples), got {list(x.shape)}; take one channel")
             else: self.check_tokens(x)
         elif x.ndim!=3 or x.shape[1]!=self.n_in or not x.is_floating_point():
-            raise ValueError(f"expected (batch, {self.n_in}, samples) in floating point, got {list(x.shape)} {x.dtype}")
+            raise ValueError(f"expected (batch, {self.n_in}, samples) in floating point, got {list(x.shape)} "
+                             f"{x.dtype}")
         if x.shape[-1]<1: raise ValueError(f"expected at least 1 sample, got {list(x.shape)}")
         if self.n_knobs>0:
-            if knobs is None: raise ValueError(f"expected knobs (batch, {self.n_knobs}), got none; pass a vector or a one-hot class")
+            if knobs is None:
+                raise ValueError(f"expected knobs (batch, {self.n_knobs}), got none; pass a vector or a "
+                                 "one-hot class")
             if knobs.ndim!=2 or knobs.shape[0]!=x.shape[0] or knobs.shape[1]!=self.n_knobs:
                 raise ValueError(f"expected knobs ({x.shape[0]}, {self.n_knobs}), got {list(knobs.shape)}")
-        elif knobs is not None: raise ValueError("this model has no knobs; build it with n_knobs, or leave them out")
+        elif knobs is not None:
+            raise ValueError("this model has no knobs; build it with n_knobs, or leave them out")
         if self.n_local>0:
-            if local is None: raise ValueError(f"expected local (batch, {self.n_local}, frames), got none; pass the series")
+            if local is None:
+                raise ValueError(f"expected local (batch, {self.n_local}, frames), got none; pass the series")
             if local.ndim!=3 or local.shape[0]!=x.shape[0] or local.shape[1]!=self.n_local:
-                raise ValueError(f"expected local ({x.shape[0]}, {self.n_local}, frames), got {list(local.shape)}")
-        elif local is not None: raise ValueError("this model has no local condition; build it with n_local, or leave it out")
+                raise ValueError(f"expected local ({x.shape[0]}, {self.n_local}, frames), got "
+                                 f"{list(local.shape)}")
+        elif local is not None:
+            raise ValueError("this model has no local condition; build it with n_local, or leave it out")
 
     def check_tokens(self,
         x:Tensor, # Candidate tokens
@@ -306,7 +318,8 @@ class SampleWaveNet(AudioModel):
         if not torch.jit.is_scripting():
             if torch.compiler.is_compiling(): return             # a look at the numbers would break the graph
         if bool((x<0).any()) or bool((x>=self.n_tokens).any()):
-            raise ValueError(f"expected tokens in 0..{self.n_tokens-1}, got {int(x.min())}..{int(x.max())}; encode with mu_law_encode")
+            raise ValueError(f"expected tokens in 0..{self.n_tokens-1}, got {int(x.min())}..{int(x.max())}; "
+                             "encode with mu_law_encode")
 
     def spread(self,
         local:Tensor, # `(batch, n_local, frames)`, or at the sound's own rate
@@ -315,7 +328,8 @@ class SampleWaveNet(AudioModel):
         "A series at the sound's rate: each frame is held for `hop` samples."
         if local.shape[2]!=n:
             if local.shape[2]*self.hop<n:
-                raise ValueError(f"expected local with at least {-(-n//self.hop)} frames for {n} samples, got {local.shape[2]}")
+                raise ValueError(f"expected local with at least {-(-n//self.hop)} frames for {n} samples, "
+                                 f"got {local.shape[2]}")
             local = local.repeat_interleave(self.hop, 2)[..., :n]
         return local
 
@@ -395,7 +409,8 @@ class SampleWaveNet(AudioModel):
         "The next block of an endless sound, at the cost of its own samples."
         self.check_sample(x, knobs, local)
         if local is not None and local.shape[2]!=x.shape[-1]:
-            raise ValueError(f"expected local at the sound's rate in a stream, {x.shape[-1]} samples, got {local.shape[2]}; use spread")
+            raise ValueError(f"expected local at the sound's rate in a stream, {x.shape[-1]} samples, got "
+                             f"{local.shape[2]}; use spread")
         if knobs is not None: knobs = knobs.to(self.levels.dtype)[:, :, None, None]
         out:List[Tensor] = []
         for start in range(0, x.shape[-1], slack()):
@@ -621,7 +636,9 @@ def build_custom_model(
     n_blocks = max(1, -(-(delta-1)//(2**n_layers-1)))
     make = lambda c: SampleWaveNet(n_tokens, c, 2*c, n_layers=n_layers, n_blocks=n_blocks, head='categorical' if n_tokens else 'gaussian')
     count = lambda c: sum(p.numel() for p in make(c).parameters())
-    if count(1)>budget: raise ValueError(f"expected a budget of at least {count(1)} parameters for {delta} samples of past, got {budget}")
+    if count(1)>budget:
+        raise ValueError(f"expected a budget of at least {count(1)} parameters for {delta} samples of past, "
+                         f"got {budget}")
     c = 1
     while c<512 and count(2*c)<=budget: c *= 2
     while c<512 and count(c+max(1, c//8))<=budget: c += max(1, c//8)
