@@ -275,9 +275,10 @@ def train_generator(
                                       **{**sizes, 'valid_pct':.1, **kwargs})
     learn = autoregressive_learner(dls, model)
     bits = _fit(learn, minutes, f'learning {net}', quiet, 'bits_per_sample', 'bits per sample', clock=clock)
-    beat = first(cb for cb in learn.cbs if isinstance(cb, NextBaselines)).scores
+    beat = {k:v for k,v in (first(cb for cb in learn.cbs if isinstance(cb, NextBaselines)).scores or {}).items() if not k.endswith('match')}
     lines = [f'{bits:.3f} bits per sample on sound that it was not trained on', '', '| predictor | bits per sample |', '|---|---|', f'| {net} | {bits:.3f} |',
-             *[f'| {k} | {v:.3f} |' for k,v in (beat or {}).items()]]
+             *[f'| {k} | {v:.3f} |' for k,v in beat.items()]]
+    if beat and bits>=min(beat.values()): lines += ['', f"Not better than {min(beat, key=beat.get)}, which learns nothing: it needs more minutes, or sound at a lower rate"]
     (out/'report.md').write_text('\n'.join(lines)+'\n')
     write_audio(out/'generated.wav', learn.generate(int(seconds*dls.sr), seed=seed), dls.sr)
     save_network(learn, out, bits_per_sample=bits, job='generate')
