@@ -6,7 +6,7 @@
 __all__ = ['CORE_MACS', 'LAYER_S', 'SAMPLE_S', 'NETS', 'partial_derivative', 'delta_by_gradient', 'multiply_adds', 'ModelReport',
            'predicted_rate', 'measure_rate', 'ModelAnalyzer', 'analyze', 'linear_gain_curve', 'memory_order',
            'correlation_length', 'bandwidth_hz', 'DatasetReport', 'DatasetAnalyzer', 'level_memory', 'PairReport',
-           'analyze_pair', 'Choice', 'effect_choices', 'Suggestion', 'suggest_model', 'suggest_wavenet']
+           'analyze_pair', 'Choice', 'effect_choices', 'Suggestion', 'excerpt', 'suggest_model', 'suggest_wavenet']
 
 # %% ../nbs/32_analysis.ipynb #8efe7034
 import math,time
@@ -294,8 +294,6 @@ class PairReport:
     filter_len:int # Samples: longer filters gain less than 1 % of the signal
     level_memory:int # Samples of past whose level changes the gain; 0: none
     curve:dict # Length of the filter, samples: its error-to-signal ratio
-    @property
-    def memory(self): return max(self.filter_len, self.level_memory)
 
 def analyze_pair(
     x:Tensor, # Input `(channels, samples)`
@@ -403,6 +401,18 @@ def _suggest(model, why):
     return Suggestion(model, model.receptive_field, n/depth, n, macs, why, predicted_rate(macs, depth))
 
 # %% ../nbs/32_analysis.ipynb #68ead121
+def excerpt(
+    dl, # Loader of pairs
+    seconds:float=60., # Most sound
+) -> list: # Input and target, `(channels, samples)` each
+    "The start of the recordings of a loader, as it reads them."
+    xs,ys,left = [],[],seconds*dl.sr
+    for x,y in ((it[0], it[-1]) for it in dl.dataset):
+        n = min(x.stop-x.start, y.stop-y.start, int(left))
+        if n<=0: break
+        xs.append(x.read(x.start, n)); ys.append(y.read(y.start, n)); left -= n
+    return [cast(torch.cat(o, -1), Tensor) for o in (xs, ys)]
+
 def _suggest_effect(x, y, sr, n_knobs, budget):
     "The likeliest network for a pair."
     r = analyze_pair(x, y)
@@ -435,9 +445,7 @@ def suggest_model(
         item = items[0]
         sr = getattr(dls, 'sr', None)
         if isinstance(item, tuple) and len(item)>1 and getattr(item[-1], 'kind', None) is AudioTensor:
-            pairs = [[read_audio(f.path, 0, min(f.n, 45*44100))[0] for f in (it[0], it[-1])] for it in list(items)[:2]]
-            n = [min(a.shape[-1], b.shape[-1]) for a,b in pairs]
-            return _suggest_effect(*(torch.cat([p[i][..., :k] for p,k in zip(pairs, n)], -1) for i in (0, 1)), sr, len(getattr(dls, 'knobs', None) or []), budget)
+            return _suggest_effect(*excerpt(dls.train), sr, len(getattr(dls, 'knobs', None) or []), budget)
         if isinstance(item, tuple) and isinstance(item[0], Tensor): return _suggest_tensors(items, budget)
         return _suggest_next(DatasetAnalyzer(dls).analyze_dataset(), ifnone(n_tokens, mu.n_tokens if mu else 0), budget)
     return _suggest_next(DatasetAnalyzer(dls).analyze_dataset(), ifnone(n_tokens, 256), budget)

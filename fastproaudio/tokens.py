@@ -101,7 +101,8 @@ class RandomGain(Transform):
         "`(batch, channels, samples)`."
         if self.turn.random()*self.every<1: self.rng.manual_seed(self.turn.getrandbits(63))
         gain = db2amp(self.db*(2*torch.rand(len(x), 1, 1, generator=self.rng.clone_state())-1)).to(x)
-        return x*gain.minimum(1/cast(x, Tensor).abs().amax((1, 2), keepdim=True).clamp(min=1e-9)).maximum(torch.ones_like(gain).minimum(gain))
+        room = 1/cast(x, Tensor).abs().amax((1, 2), keepdim=True).clamp(1e-9, 1.)
+        return x*gain.minimum(room)
 
 # %% ../nbs/22_tokens.ipynb #807d4255
 def SampleBlock(

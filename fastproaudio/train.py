@@ -11,7 +11,7 @@ import contextlib, io, json, shutil, sys, time
 from dataclasses import dataclass, field
 
 from fastai.basics import *
-from .analysis import NETS, analyze_pair, effect_choices
+from .analysis import NETS, analyze_pair, effect_choices, excerpt
 from .autoregressive import AutoregressiveLearner, NextBaselines, autoregressive_learner
 from .callbacks import *
 from .checkpoint import Checkpoint
@@ -32,16 +32,6 @@ from .report import EffectReport, effect_report, write_report
 from .tokens import *
 
 # %% ../nbs/38_train.ipynb #632534e5
-def _excerpt(dl, seconds=60):
-    "Input and target of the start of the recordings of a loader, `(channels, samples)` each."
-    xs,ys,left = [],[],seconds*dl.sr
-    for x,y in ((it[0], it[-1]) for it in dl.dataset):
-        n = min(x.stop, y.stop)-x.start
-        n = min(n, int(left))
-        if n<=0: break
-        xs.append(x.read(x.start, n)); ys.append(y.read(y.start, n)); left -= n
-    return [cast(torch.cat(o, -1), Tensor) for o in (xs, ys)]
-
 def _net(name):
     if name not in NETS: raise ValueError(f"expected a network among auto, {', '.join(NETS)}, got {name!r}")
     return NETS[name]
@@ -178,7 +168,7 @@ def train_effect(
     make_dls = loaders_for(inputs, targets, seed=seed, path=out, **kwargs)
     net = notes.get('name', net)
     dls = make_dls(NETS['wavenet'])
-    n_knobs,xy = len(getattr(dls, 'knobs', None) or []),_excerpt(dls.train)
+    n_knobs,xy = len(getattr(dls, 'knobs', None) or []),excerpt(dls.train)
     left = lambda: max(60*minutes-(clock()-start), .05*60*minutes)/60
     choices = [NETS[net]] if net in NETS else _choices(net, n_knobs, xy, left(), say)
     learners = {c.name:_learner(c, make_dls, n_knobs, xy, checkpoint=None) for c in choices}

@@ -268,8 +268,7 @@ def check_pt2(
                     for e in _expressions(json.loads(z.read(n))): _check_expr(e)
     except ValueError as e: raise ValueError(f"{path}: {str(e)[:150]}; do not trust it") from e
     except Exception as e:                                  # zipfile, json and the unpickler each raise their own
-        raise ValueError(f"{path}: expected a torch.export program, got {type(e).__name__}: "
-                         f"{(str(e).splitlines() or [''])[0][:100]}") from e
+        raise ValueError(f"{path}: expected a torch.export program, got {_first_line(e)}") from e
 
 # %% ../../nbs/18d_onnx.ipynb #10f3386f
 class StepEffect(nn.Module):
@@ -347,8 +346,7 @@ def load_torch_export(
         start = program.state_dict.get('start')
         return WholeEffect(program.module(), about) if start is None else StepEffect(program.module(), start, about)
     except Exception as e:                                  # torch raises whatever its parsers meet
-        raise ValueError(f"{path}: expected a torch.export program of ours, got {type(e).__name__}: "
-                         f"{(str(e).splitlines() or [''])[0][:120]}") from e
+        raise ValueError(f"{path}: expected a torch.export program of ours, got {_first_line(e)}") from e
 
 # %% ../../nbs/18d_onnx.ipynb #ace30ee8
 def _from_graph(step, open_knobs=False):
@@ -501,5 +499,4 @@ def load_onnx(
         if alone: return WholeEffect(lambda x,knobs=None: run(x=x, knobs=knobs)[0], about)
         return StepEffect(lambda x,state,knobs=None: run(x=x, state=state, knobs=knobs), start, about)
     except Exception as e:                                  # protobuf and the runtime each raise their own
-        raise ValueError(f"{path}: expected an ONNX graph of ours, got {type(e).__name__}: "
-                         f"{(str(e).splitlines() or [''])[0][:120]}") from e
+        raise ValueError(f"{path}: expected an ONNX graph of ours, got {_first_line(e)}") from e

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['to_inner', 'to_outer', 'only_heard', 'Conv', 'slack', 'new_line', 'push', 'plays_flat', 'make_room', 'Rebuildable',
-           'rebuild', 'hold_ends', 'with_past', 'ends_before', 'AudioModel', 'unpadded', 'run_long', 'KnobNet', 'FiLM',
-           'PReLU', 'Gate', 'ConvBlock']
+           'rebuild', 'hold_ends', 'with_past', 'ends_before', 'AudioModel', 'check_tokens', 'unpadded', 'run_long',
+           'KnobNet', 'FiLM', 'PReLU', 'Gate', 'ConvBlock']
 
 # %% ../../nbs/10_blocks.ipynb #83da5eb4
 import inspect, math
@@ -345,6 +345,18 @@ class AudioModel(Rebuildable):
         state[1] = seen[..., start:]
         state[0][0] = phase
         return y, state
+
+# %% ../../nbs/10_blocks.ipynb #9329118c
+def check_tokens(
+    x:Tensor, # Candidate tokens
+    n_tokens:int, # Levels of the network
+):
+    "Raise `ValueError` unless all are levels that the network has."
+    if not torch.jit.is_scripting():
+        if torch.compiler.is_compiling(): return                 # a look at the numbers would break the graph
+    if bool((x<0).any()) or bool((x>=n_tokens).any()):
+        raise ValueError(f"expected tokens in 0..{n_tokens-1}, got {int(x.min())}..{int(x.max())}; "
+                         f"use MuLaw({n_tokens})")
 
 # %% ../../nbs/10_blocks.ipynb #1e7448d0
 @contextmanager

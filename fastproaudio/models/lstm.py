@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..dsp import mu_law_decode
-from .blocks import AudioModel, Rebuildable
+from .blocks import AudioModel, Rebuildable, check_tokens
 
 # %% ../../nbs/14_lstm.ipynb #b5c4b9f6
 class LSTMLayer(nn.Module):
@@ -219,9 +219,7 @@ class SampleLSTM(Rebuildable):
         if x.ndim!=2 or x.shape[1]<1 or x.dtype!=torch.int64:
             raise ValueError(f"expected int64 tokens (batch, samples), got {list(x.shape)} {x.dtype}; use "
                              f"MuLaw({self.n_tokens})")
-        if bool((x<0).any()) or bool((x>=self.n_tokens).any()):
-            raise ValueError(f"expected tokens in 0..{self.n_tokens-1}, got {int(x.min())}..{int(x.max())}; "
-                             f"use MuLaw({self.n_tokens})")
+        check_tokens(x, self.n_tokens)
 
     def embed(self,
         x:Tensor, # Tokens `(...)` or samples `(..., n_in)`

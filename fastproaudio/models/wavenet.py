@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from ..dsp import mu_law_decode, mu_law_encode
-from .blocks import (AudioModel, Conv, FiLM, Gate, KnobNet, PReLU, ends_before, make_room, new_line, plays_flat, push, slack, to_inner,
+from .blocks import (AudioModel, Conv, FiLM, Gate, KnobNet, PReLU, check_tokens, ends_before, make_room, new_line, plays_flat, push, slack, to_inner,
                                         to_outer)
 
 # %% ../../nbs/11_wavenet.ipynb #d18b3b6d
@@ -289,7 +289,7 @@ class SampleWaveNet(AudioModel):
                     f"{list(x.shape)}; encode with mu_law_encode")
             elif x.ndim!=2:
                 raise ValueError(f"expected tokens (batch, samples), got {list(x.shape)}; take one channel")
-            else: self.check_tokens(x)
+            else: check_tokens(x, self.n_tokens)
         elif x.ndim!=3 or x.shape[1]!=self.n_in or not x.is_floating_point():
             raise ValueError(f"expected (batch, {self.n_in}, samples) in floating point, got {list(x.shape)} "
                              f"{x.dtype}")
@@ -310,16 +310,6 @@ class SampleWaveNet(AudioModel):
                                  f"{list(local.shape)}")
         elif local is not None:
             raise ValueError("this model has no local condition; build it with n_local, or leave it out")
-
-    def check_tokens(self,
-        x:Tensor, # Candidate tokens
-    ):
-        "Raise `ValueError` unless all are levels that this network has."
-        if not torch.jit.is_scripting():
-            if torch.compiler.is_compiling(): return             # a look at the numbers would break the graph
-        if bool((x<0).any()) or bool((x>=self.n_tokens).any()):
-            raise ValueError(f"expected tokens in 0..{self.n_tokens-1}, got {int(x.min())}..{int(x.max())}; "
-                             "encode with mu_law_encode")
 
     def spread(self,
         local:Tensor, # `(batch, n_local, frames)`, or at the sound's own rate
