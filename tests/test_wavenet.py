@@ -5,11 +5,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fastai.basics import set_seed
+
 from fastproaudio.analysis import analyze, memory_order, suggest_model
+from fastproaudio.autoregressive import NextBaselines, autoregressive_learner, next_baselines
+from fastproaudio.data import AudioDataLoaders
 from fastproaudio.datasets import AR2, Losses, ar2_process, softmax_loss_fn, train_stack_ar
 from fastproaudio.generate import generate
 from fastproaudio.likelihood import token_nll
-from fastproaudio.dsp import mu_law_encode, sine
+from fastproaudio.dsp import mu_law_encode, noise, sine
+from fastproaudio.io import write_audio
 from fastproaudio.models.wavenet import (Block, LpConv, SampleWaveNet, WavenetLike, build_ar2, build_custom_model, build_wavenet, build_wavenet_like,
                                          build_wavenet_toy)
 
@@ -155,3 +160,19 @@ def test_suggestions():
     s = suggest_model(AR2((.5, .3)))
     assert type(s.model) is Block and s.Delta == 2
     assert memory_order(torch.randn(5000, generator=torch.Generator().manual_seed(0))) == 0
+
+
+def test_the_toy_preset_learns_tones_in_noise(tmp_path):
+    sr = 16_000
+    tones = sum(sine(f, sr, 3*sr, amp=.25) for f in (220, 523.25, 1318.51))[None]
+    write_audio(tmp_path/'tones.wav', tones+noise(3*sr, seed=0, amp=.05), sr)
+    set_seed(0)
+    dls = AudioDataLoaders.from_files(tmp_path/'tones.wav', n_tokens=10, carry=False, chunk_len=4096, bs=2, seed=0, device='cpu')
+    learn = autoregressive_learner(dls, build_wavenet_toy(), path=tmp_path)
+    beat = next_baselines(dls)
+    learn.remove_cb(NextBaselines)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_one_cycle(-(-40//len(dls.train)), 1e-2)
+        _, bits, _, match = learn.validate()
+    assert bits*torch.log(torch.tensor(2.)) < 1.2
+    assert match > max(.5, beat['copy-last match']+.05, beat['majority match']+.05), (match, beat)
