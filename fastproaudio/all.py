@@ -46,7 +46,7 @@ from .sequences import *
 from .analysis import *
 from .report import *
 from .train import *
-from .demo import bundled, judge
+from .demo import bundled
 
 # %% ../nbs/35_all.ipynb #d702fe76
 __all__ = [o for o in globals() if not o.startswith('_')]       # nbdev lists what a module defines; this one passes on
