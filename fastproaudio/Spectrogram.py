@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from . import spectro
 from .cqt import scale_factors
-from .stft import check_number, check_tensor
+from .stft import check_number, check_tensor, magnitude
 
 # %% ../nbs/05_nnaudio.ipynb #1df0c84f
 def _rows(x):
@@ -28,7 +28,7 @@ def _rows(x):
 
 def _face(z:Tensor, output_format:str, pairs:bool) -> Tensor:
     "Complex `(batch, frames, bins)` as nnAudio would give it."
-    if output_format=='Magnitude': return spectro.magnitude(z).transpose(1, 2)
+    if output_format=='Magnitude': return magnitude(z).transpose(1, 2)
     z = z.transpose(1, 2)
     if output_format=='Complex': return torch.view_as_real(z.contiguous())
     if output_format=='Phase':
@@ -40,6 +40,13 @@ def _trained(**names):
     "Names of the parts to train."
     return {name for name,on in names.items() if on}
 
+def _invert(layer, X, onesided, length):
+    "Waveforms from pairs of numbers; of the bins of a whole FFT the lower half is taken."
+    if X.dim()!=4 or X.shape[-1]!=2:
+        raise ValueError(f"expected (batch, bins, frames, 2), got {list(X.shape)}; take output_format='Complex'")
+    X = torch.view_as_complex(X.contiguous())
+    return layer(X if onesided else X[:, :layer.n_fft//2+1], length)
+
 # %% ../nbs/05_nnaudio.ipynb #8e946051
 class STFT(nn.Module):
     "`nnAudio.Spectrogram.STFT`: `(batch, bins, frames)` magnitudes, or `(..., 2)` for `Complex`."
@@ -49,7 +56,8 @@ class STFT(nn.Module):
         super().__init__()
         self.layer = spectro.STFT(n_fft, hop_length, win_length, window, center, pad_mode, freq_scale=freq_scale,
                                   freq_bins=freq_bins, fmin=fmin, fmax=fmax, sr=sr, trainable=trainable)
-        self.output_format,self.bins2freq = output_format,self.layer.freqs.tolist()
+        self.output_format = output_format
+        self.bins2freq = self.layer.freqs.tolist()
         self.inv = spectro.iSTFT(n_fft, hop_length, win_length, window, center) if iSTFT else None
 
     def forward(self, x:Tensor, output_format:str=None) -> Tensor:
@@ -67,20 +75,12 @@ class iSTFT(nn.Module):
                  verbose=False, refresh_win=True):
         super().__init__()
         if freq_scale!='no':
-            raise ValueError("expected freq_scale='no': other bins have no exact inverse; got "
-                             f"{freq_scale!r}")
+            raise ValueError(f"expected freq_scale='no': other bins have no exact inverse; got {freq_scale!r}")
         train = _trained(kernels=trainable_kernels, window=trainable_window)
         self.layer = spectro.iSTFT(n_fft, hop_length, win_length, window, center, trainable=train)
 
     def forward(self, X:Tensor, onesided:bool=False, length:int=None, refresh_win:bool=None) -> Tensor:
         return _invert(self.layer, X, onesided, length)
-
-def _invert(layer, X, onesided, length):
-    if X.dim()!=4 or X.shape[-1]!=2:
-        raise ValueError(f"expected (batch, bins, frames, 2), got {list(X.shape)}; take "
-                         "output_format='Complex'")
-    X = torch.view_as_complex(X.contiguous())
-    return layer(X if onesided else X[:, :layer.n_fft//2+1], length)
 
 # %% ../nbs/05_nnaudio.ipynb #27cd5da0
 class _Plain(nn.Module):
@@ -93,12 +93,14 @@ class MelSpectrogram(_Plain):
                  pad_mode='reflect', power=2.0, htk=False, fmin=0.0, fmax=None, norm=1, trainable_mel=False,
                  trainable_STFT=False, verbose=False):
         super().__init__()
-        self.layer = spectro.MelSpectrogram(sr, n_fft, hop_length, n_mels, win_length, window, center, pad_mode, power, fmin, fmax,
-            htk, 'slaney' if norm else None, _trained(bank=trainable_mel, kernels=trainable_STFT))
+        train = _trained(bank=trainable_mel, kernels=trainable_STFT)
+        self.layer = spectro.MelSpectrogram(sr, n_fft, hop_length, n_mels, win_length, window, center, pad_mode, power,
+                                            fmin, fmax, htk, 'slaney' if norm else None, train)
 
 class MFCC(_Plain):
     "`nnAudio.Spectrogram.MFCC`."
-    def __init__(self, sr=22050, n_mfcc=20, norm='ortho', verbose=False, ref=1.0, amin=1e-10, top_db=80.0, **kwargs):
+    def __init__(self, sr=22050, n_mfcc=20, norm='ortho', verbose=False,
+                 ref=1.0, amin=1e-10, top_db=80.0, **kwargs):
         super().__init__()
         mel = MelSpectrogram(sr, **kwargs).layer
         self.layer = spectro.MFCC(sr, n_mfcc, norm, ref, amin, top_db or 0., n_mels=mel.n_mels)
@@ -110,77 +112,88 @@ class Gammatonegram(_Plain):
                  pad_mode='reflect', power=2.0, htk=False, fmin=0.0, fmax=None, norm=1, trainable_bins=False,
                  trainable_STFT=False, verbose=False):
         super().__init__()
-        self.layer = spectro.Gammatonegram(sr, n_fft, hop_length, n_bins, win_length, window, center, pad_mode, power, fmin, fmax,
-            _trained(bank=trainable_bins, kernels=trainable_STFT))
+        train = _trained(bank=trainable_bins, kernels=trainable_STFT)
+        self.layer = spectro.Gammatonegram(sr, n_fft, hop_length, n_bins, win_length, window, center, pad_mode, power,
+                                           fmin, fmax, train)
 
 class Griffin_Lim(nn.Module):
     "`nnAudio.Spectrogram.Griffin_Lim`: `(batch, n_fft//2+1, frames)` to `(batch, samples)`."
-    def __init__(self, n_fft, n_iter=32, hop_length=None, win_length=None, window='hann', center=True, pad_mode='reflect',
-                 momentum=0.99, device='cpu'):
+    def __init__(self, n_fft, n_iter=32, hop_length=None, win_length=None, window='hann', center=True,
+                 pad_mode='reflect', momentum=0.99, device='cpu'):
         super().__init__()
-        self.layer = spectro.GriffinLim(n_fft, hop_length, win_length, n_iter, momentum, window, center, pad_mode).to(device)
+        layer = spectro.GriffinLim(n_fft, hop_length, win_length, n_iter, momentum, window, center, pad_mode)
+        self.layer = layer.to(device)
 
     def forward(self, S:Tensor) -> Tensor: return self.layer(S)
 
 # %% ../nbs/05_nnaudio.ipynb #535781da
 class VQT(nn.Module):
     "`nnAudio.Spectrogram.VQT`: `(batch, bins, frames)`."
-    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, filter_scale=1, bins_per_octave=12, norm=True,
-                 basis_norm=1, gamma=0, window='hann', pad_mode='reflect', earlydownsample=True, trainable=False,
-                 output_format='Magnitude', verbose=False, center=True):
+    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, filter_scale=1, bins_per_octave=12,
+                 norm=True, basis_norm=1, gamma=0, window='hann', pad_mode='reflect',
+                 earlydownsample=True, trainable=False, output_format='Magnitude', verbose=False,
+                 center=True):
         super().__init__()
-        self.layer = spectro.VQT(sr, hop_length, fmin, n_bins, bins_per_octave, gamma, fmax, filter_scale, basis_norm, window, center,
-                                 pad_mode, trainable=trainable)
-        self.output_format,self.frequencies = output_format,self.layer.freqs.tolist()
+        self.layer = spectro.VQT(sr, hop_length, fmin, n_bins, bins_per_octave, gamma, fmax, filter_scale, basis_norm,
+                                 window, center, pad_mode, trainable=trainable)
+        self.output_format = output_format
+        self.frequencies = self.layer.freqs.tolist()
 
     def forward(self, x:Tensor, output_format:str=None, normalization_type:str='librosa') -> Tensor:
         z = self.layer.rows(_rows(x))
         if normalization_type!='librosa':
             lengths = self.layer.lengths
-            z = z*torch.as_tensor(scale_factors(normalization_type, lengths.cpu().numpy())).to(lengths)/lengths.sqrt()
+            scale = torch.as_tensor(scale_factors(normalization_type, lengths.cpu().numpy()))
+            z = z*scale.to(lengths)/lengths.sqrt()
         return _face(z, output_format or self.output_format, pairs=True)
 
 class CQT1992v2(VQT):
     "`nnAudio.Spectrogram.CQT1992v2`: constant-Q."
-    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, bins_per_octave=12, filter_scale=1, norm=1,
-                 window='hann', center=True, pad_mode='reflect', trainable=False, output_format='Magnitude', verbose=False):
-        super().__init__(sr, hop_length, fmin, fmax, n_bins, filter_scale, bins_per_octave, basis_norm=norm, window=window,
-                         center=center, pad_mode=pad_mode, trainable=trainable, output_format=output_format)
+    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, bins_per_octave=12, filter_scale=1,
+                 norm=1, window='hann', center=True, pad_mode='reflect', trainable=False, output_format='Magnitude',
+                 verbose=False):
+        super().__init__(sr, hop_length, fmin, fmax, n_bins, filter_scale, bins_per_octave, basis_norm=norm,
+                         window=window, center=center, pad_mode=pad_mode, trainable=trainable,
+                         output_format=output_format)
 
 class CQT(CQT1992v2):
     "`nnAudio.Spectrogram.CQT`, which is `CQT1992v2`."
 
 class CQT1992(CQT1992v2):
     "`nnAudio.Spectrogram.CQT1992`: constant-Q, from 220 Hz unless told."
-    def __init__(self, sr=22050, hop_length=512, fmin=220, fmax=None, n_bins=None, trainable_STFT=False, trainable_CQT=False,
-                 bins_per_octave=12, filter_scale=1, output_format='Magnitude', norm=1, window='hann', center=True, pad_mode='reflect'):
-        if n_bins is None: n_bins = max(1, min(84, int(bins_per_octave*math.log2(check_number(sr, 'sr', 0)/2/check_number(fmin, 'fmin', 0)))))
-        super().__init__(sr, hop_length, fmin, fmax, n_bins, bins_per_octave, filter_scale, norm, window, center, pad_mode,
-                         trainable_STFT or trainable_CQT, output_format)
+    def __init__(self, sr=22050, hop_length=512, fmin=220, fmax=None, n_bins=None, trainable_STFT=False,
+                 trainable_CQT=False, bins_per_octave=12, filter_scale=1, output_format='Magnitude', norm=1,
+                 window='hann', center=True, pad_mode='reflect'):
+        if n_bins is None:
+            octaves = math.log2(check_number(sr, 'sr', 0)/2/check_number(fmin, 'fmin', 0))
+            n_bins = max(1, min(84, int(bins_per_octave*octaves)))
+        super().__init__(sr, hop_length, fmin, fmax, n_bins, bins_per_octave, filter_scale, norm, window, center,
+                         pad_mode, trainable_STFT or trainable_CQT, output_format)
 
 class CQT2010v2(VQT):
     "`nnAudio.Spectrogram.CQT2010v2`: constant-Q."
-    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, filter_scale=1, bins_per_octave=12, norm=True,
-                 basis_norm=1, window='hann', pad_mode='reflect', earlydownsample=True, trainable=False, output_format='Magnitude',
-                 verbose=False):
-        super().__init__(sr, hop_length, fmin, fmax, n_bins, filter_scale, bins_per_octave, norm, basis_norm, 0, window, pad_mode,
-                         earlydownsample, trainable, output_format)
+    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, filter_scale=1, bins_per_octave=12,
+                 norm=True, basis_norm=1, window='hann', pad_mode='reflect', earlydownsample=True, trainable=False,
+                 output_format='Magnitude', verbose=False):
+        super().__init__(sr, hop_length, fmin, fmax, n_bins, filter_scale, bins_per_octave, norm, basis_norm, 0, window,
+                         pad_mode, earlydownsample, trainable, output_format)
 
 class CQT2010(CQT2010v2):
     "`nnAudio.Spectrogram.CQT2010`: constant-Q."
-    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, bins_per_octave=12, norm=True, basis_norm=1,
-                 window='hann', pad_mode='reflect', trainable_STFT=False, filter_scale=1, trainable_CQT=False, output_format='Magnitude',
-                 earlydownsample=True, verbose=False):
-        super().__init__(sr, hop_length, fmin, fmax, n_bins, filter_scale, bins_per_octave, norm, basis_norm, window, pad_mode,
-                         earlydownsample, trainable_STFT or trainable_CQT, output_format)
+    def __init__(self, sr=22050, hop_length=512, fmin=32.70, fmax=None, n_bins=84, bins_per_octave=12, norm=True,
+                 basis_norm=1, window='hann', pad_mode='reflect', trainable_STFT=False, filter_scale=1,
+                 trainable_CQT=False, output_format='Magnitude', earlydownsample=True, verbose=False):
+        super().__init__(sr, hop_length, fmin, fmax, n_bins, filter_scale, bins_per_octave, norm, basis_norm, window,
+                         pad_mode, earlydownsample, trainable_STFT or trainable_CQT, output_format)
 
 class CQT2019(CQT1992v2):
     "`CQT2019` of nnAudio's first README: constant-Q."
 
 # %% ../nbs/05_nnaudio.ipynb #16ee8cce
 class Combined_Frequency_Periodicity(nn.Module):
-    "`nnAudio.Spectrogram.Combined_Frequency_Periodicity`: product, spectrum, frequency and period features, without the end frames."
-    def __init__(self, fr=2, fs=16000, hop_length=320, window_size=2049, fc=80, tc=1/1000, g=(.24, .6, 1), NumPerOct=48):
+    "`nnAudio.Spectrogram.Combined_Frequency_Periodicity`: product, spectrum, frequency and period, no end frames."
+    def __init__(self, fr=2, fs=16000, hop_length=320, window_size=2049, fc=80, tc=1/1000, g=(.24, .6, 1),
+                 NumPerOct=48):
         super().__init__()
         self.layer = spectro.CFP(fs, hop_length, window_size, fc, 1/tc, NumPerOct, fr, g)
 

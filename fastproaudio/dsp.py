@@ -11,7 +11,6 @@ __all__ = ['db2amp', 'amp2db', 'rms_db', 'peak_db', 'sine', 'sweep', 'noise', 'i
 import math
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,13 +21,12 @@ def db2amp(
     "Amplitude of a level in decibels: `10**(db/20)`."
     return 10**(db/20)
 
-# %% ../nbs/00_dsp.ipynb #c6027e9e
 def amp2db(
     x:Tensor, # Amplitudes, any shape
     floor_db:float=-120., # Reading for silence, dB
 ) -> Tensor: # Levels, same shape, dB
     "Level of amplitudes in decibels."
-    return (20*x.abs().clamp(min=db2amp(floor_db)).log10())
+    return 20*x.abs().clamp(min=db2amp(floor_db)).log10()
 
 # %% ../nbs/00_dsp.ipynb #05206331
 def rms_db(
@@ -38,7 +36,6 @@ def rms_db(
     "Root-mean-square level of `x` over its last axis."
     return amp2db(x.pow(2).mean(-1).sqrt(), floor_db)
 
-# %% ../nbs/00_dsp.ipynb #7b93a1a7
 def peak_db(
     x:Tensor, # Waveform `(..., samples)`
     floor_db:float=-120., # Reading for silence, dBFS
@@ -58,7 +55,6 @@ def sine(
     t = torch.arange(n, dtype=torch.float64)
     return (amp*torch.sin(2*math.pi*freq/sr*t + phase)).float()
 
-# %% ../nbs/00_dsp.ipynb #29df8a80
 def sweep(
     f0:float, # Start, Hz
     f1:float, # End, Hz
@@ -82,7 +78,6 @@ def noise(
     g = None if seed is None else torch.Generator().manual_seed(seed)
     return amp*torch.randn(n_ch, n, generator=g)
 
-# %% ../nbs/00_dsp.ipynb #5d350693
 def impulse(
     n:int, # Length, samples
     at:int=0, # Position of the single 1, samples
@@ -92,7 +87,6 @@ def impulse(
     x[at] = 1
     return x
 
-# %% ../nbs/00_dsp.ipynb #8317b5f3
 def pluck(
     freq:float, # Hz
     sr:int, # Sample rate, Hz
@@ -118,7 +112,6 @@ def mu_law_encode(
     y = x.sign()*torch.log1p(mu*x.abs())/math.log1p(mu)
     return ((y+1)/2*mu + .5).long()
 
-# %% ../nbs/00_dsp.ipynb #9e82ce13
 def mu_law_decode(
     tokens:Tensor, # Tokens 0..n_tokens-1, any shape
     n_tokens:int=256, # Levels, as in `mu_law_encode`
@@ -140,7 +133,6 @@ def frame(
     if x.shape[-1]<n: raise ValueError(f"expected at least {n} samples for one frame, got {x.shape[-1]}")
     return x.unfold(-1, n, hop)
 
-# %% ../nbs/00_dsp.ipynb #c524c67c
 def overlap_add(
     frames:Tensor, # `(..., frames, n)`
     hop:int, # Distance between frames, samples
@@ -159,9 +151,9 @@ def delay(
     "Move `x` in time by `n` samples."
     n = max(-x.shape[-1], min(n, x.shape[-1]))
     pad = x.new_zeros(*x.shape[:-1], abs(n))
-    return torch.cat([pad, x[..., :x.shape[-1]-n]], -1) if n>=0 else torch.cat([x[..., -n:], pad], -1)
+    if n<0: return torch.cat([x[..., -n:], pad], -1)
+    return torch.cat([pad, x[..., :x.shape[-1]-n]], -1)
 
-# %% ../nbs/00_dsp.ipynb #7155dd47
 def preemphasis(
     x:Tensor, # Waveform `(..., samples)`
     coef:float=.85, # 0: none; towards 1: more treble
@@ -169,7 +161,6 @@ def preemphasis(
     "First-order high-pass `y[t] = x[t] - coef*x[t-1]`, with silence before the start."
     return x - coef*delay(x, 1)
 
-# %% ../nbs/00_dsp.ipynb #e27690cd
 def fft_conv(
     x:Tensor, # Waveform `(..., samples)`
     h:Tensor, # Impulse response `(taps,)`, or one that broadcasts against `x`
@@ -179,7 +170,6 @@ def fft_conv(
     n_fft = 1<<(n+h.shape[-1]-2).bit_length()
     return torch.fft.irfft(torch.fft.rfft(x, n_fft)*torch.fft.rfft(h, n_fft), n_fft)[..., :n]
 
-# %% ../nbs/00_dsp.ipynb #1f1e1d8e
 def best_gain(
     x:Tensor, # Input `(..., samples)`
     y:Tensor, # Target, same shape
@@ -197,38 +187,52 @@ def correlate(
     n_fft = 1<<(x.shape[-1]+n).bit_length()
     return torch.fft.irfft(torch.fft.rfft(x, n_fft).conj()*torch.fft.rfft(y, n_fft), n_fft)[:n]
 
-def _toeplitz(r, v):
-    "Product of the symmetric Toeplitz matrix with first row `r` and the vector `v`."
-    c = torch.cat([r, r.new_zeros(1), r[1:].flip(0)])
-    return torch.fft.irfft(torch.fft.rfft(c)*torch.fft.rfft(v, 2*len(r)), 2*len(r))[:len(r)]
+def _circulant(r):
+    "First row of the circulant matrix of twice the size that holds the symmetric Toeplitz matrix with first row `r`."
+    return torch.cat([r, r.new_zeros(1), r[1:].flip(0)])
 
-# %% ../nbs/00_dsp.ipynb #e9f676ff
+def _solve_toeplitz(r, p, n_iter):
+    "Solution `h` of `T h = p`, `T` symmetric Toeplitz with first row `r`, by preconditioned conjugate gradients."
+    n = len(r)
+    taper = torch.hann_window(2*n, dtype=r.dtype).roll(n)
+    tapered = torch.fft.rfft(_circulant(r)*taper).real.clamp(min=0) + r[0]*1e-4
+    exact = torch.fft.rfft(_circulant(r))
+    def precondition(v): return torch.fft.irfft(torch.fft.rfft(v, 2*n)/tapered, 2*n)[:n]
+    def multiply(v): return torch.fft.irfft(exact*torch.fft.rfft(v, 2*n), 2*n)[:n]
+
+    h = torch.zeros_like(p)
+    rest = p.clone()
+    z = precondition(rest)
+    way = z.clone()
+    gain = rest@z
+    for _ in range(n_iter):
+        if rest.norm()<=1e-9*p.norm()+1e-30: break
+        q = multiply(way)
+        step = gain/(way@q)
+        h = h+step*way
+        rest = rest-step*q
+        z = precondition(rest)
+        before = gain
+        gain = rest@z
+        way = z + gain/before*way
+    return h
+
 def best_fir(
     x:Tensor, # Input `(..., samples)`; channels and items are pooled
-    y:Tensor, # Target, same shape
+    y:Tensor, # Target, same shape; silent after its end
     n_taps:int, # Length of the filter, samples
     ridge_db:float=-80., # Regularisation relative to the input's power: keeps unexcited frequencies quiet
     n_iter:int=300, # Most conjugate-gradient steps
 ) -> Tensor: # Impulse response `(n_taps,)`, float32
-    "The causal linear filter that maps `x` to `y` with the least squared error (Wiener 1949); `y` counts as silent after its end."
+    "The causal linear filter that maps `x` to `y` with the least squared error (Wiener 1949)."
     if x.shape!=y.shape:
         raise ValueError(f"expected input and target of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
-    xs,ys = x.double().reshape(-1, x.shape[-1]), y.double().reshape(-1, y.shape[-1])
+    xs = x.double().reshape(-1, x.shape[-1])
+    ys = y.double().reshape(-1, y.shape[-1])
     r = sum(correlate(a, a, n_taps) for a in xs)
     p = sum(correlate(a, b, n_taps) for a,b in zip(xs, ys))
     r[0] = r[0]*(1+10**(ridge_db/10)) + 1e-12
-    circ = torch.cat([r, r.new_zeros(1), r[1:].flip(0)])*torch.hann_window(2*n_taps, dtype=r.dtype).roll(n_taps)
-    s = torch.fft.rfft(circ).real.clamp(min=0) + r[0]*1e-4                      # circulant preconditioner, tapered
-    pre = lambda v: torch.fft.irfft(torch.fft.rfft(v, 2*n_taps)/s, 2*n_taps)[:n_taps]
-    h,res = torch.zeros_like(p),p.clone()
-    z = pre(res); d = z.clone(); rz = res@z
-    for _ in range(n_iter):
-        if res.norm()<=1e-9*p.norm()+1e-30: break
-        q = _toeplitz(r, d); a = rz/(d@q)
-        h,res = h+a*d,res-a*q
-        z = pre(res); rz,old = res@z,rz
-        d = z + rz/old*d
-    return h.float()
+    return _solve_toeplitz(r, p, n_iter).float()
 
 # %% ../nbs/00_dsp.ipynb #802a8a55
 def resample(
@@ -240,12 +244,15 @@ def resample(
 ) -> Tensor: # Waveform `(..., ceil(samples*sr_out/sr_in))`, sample 0 stays at time 0
     "Change the sample rate with a Kaiser-windowed sinc in polyphase form (Smith, 'Digital Audio Resampling')."
     if sr_in==sr_out: return x
-    g = math.gcd(int(sr_in), int(sr_out)); p,q = int(sr_in)//g,int(sr_out)//g
+    common = math.gcd(int(sr_in), int(sr_out))
+    p = int(sr_in)//common
+    q = int(sr_out)//common
     base = min(p, q)*rolloff
     half = math.ceil(width*p/base)
     t = torch.arange(0, -q, -1, dtype=torch.float64)[:, None]/q + torch.arange(-half, half+p, dtype=torch.float64)/p
     t = t*base
-    w = torch.special.i0(12*(1-(t/width).clamp(-1, 1)**2).sqrt())/torch.special.i0(torch.tensor(12., dtype=torch.float64))
+    peak = torch.special.i0(torch.tensor(12., dtype=torch.float64))
+    w = torch.special.i0(12*(1-(t/width).clamp(-1, 1)**2).sqrt())/peak
     k = (torch.sinc(t)*w*(t.abs()<width)*base/p).to(x.dtype).to(x.device)
     n = x.shape[-1]
     b = torch.nn.functional.pad(x.reshape(-1, 1, n), (half, half+p))
@@ -263,7 +270,6 @@ def check_wave(
         raise ValueError(f"expected (batch, {n_ch}, samples), got {list(x.shape)}; {hint}")
     if x.shape[-1]==0: raise ValueError(f"expected at least one sample, got shape {list(x.shape)}")
 
-# %% ../nbs/00_dsp.ipynb #80dbb0f1
 def check_samples(
     x:Tensor, # Waveform, any shape
     name:str, # What to call it in the message, usually the file's name
@@ -275,17 +281,16 @@ def check_samples(
     bad = ~torch.isfinite(x)
     if bad.any():
         at = bad.reshape(-1, x.shape[-1]).any(0).nonzero()[0].item()
-        raise ValueError(f"{name}: expected finite samples, got {int(bad.sum())} NaN or Inf, the first at "
-                         f"sample {at}; "
+        raise ValueError(f"{name}: expected finite samples, got {int(bad.sum())} NaN or Inf, the first at sample {at}; "
                          "render or record it again")
     if not silent and not (x!=0).any():
-        raise ValueError(f"{name}: expected sound, got {x.shape[-1]} samples of silence; check the "
-                         "recording's input and cable")
+        raise ValueError(f"{name}: expected sound, got {x.shape[-1]} samples of silence; "
+                         "check the recording's input and cable")
 
 # %% ../nbs/00_dsp.ipynb #304d4382
 @contextmanager
 def one_thread():
-    "Inside, torch runs on one thread: on a busy machine a sample loop or a recurrent layer with several can be fifty times slower."
+    "Inside, torch runs on one thread: with several, a sample loop on a busy machine can be fifty times slower."
     was = torch.get_num_threads()
     torch.set_num_threads(1)
     try: yield

@@ -24,7 +24,6 @@ def n_params(
     if head not in HEADS[1:]: raise ValueError(f"expected head in {HEADS[1:]}, got {head!r}")
     return dict(mse=1, gaussian=2, mol=3*n_mix)[head]
 
-# %% ../nbs/16a_likelihood.ipynb #dd4b45a2
 def split_params(
     pred:Tensor, # `(batch, n_ch*n_params, samples)`
     n_ch:int, # Channels of the sound
@@ -34,7 +33,6 @@ def split_params(
     if c%n_ch: raise ValueError(f"expected a multiple of {n_ch} channels of parameters, got {c}")
     return pred.reshape(b, n_ch, c//n_ch, n).permute(2, 0, 1, 3)
 
-# %% ../nbs/16a_likelihood.ipynb #49c95b67
 MIN_LOG_SCALE = -9. # A sixteenth of a 16-bit step: no reward for certainty beyond what files hold
 
 # %% ../nbs/16a_likelihood.ipynb #50ad9b51
@@ -47,7 +45,6 @@ def gaussian_nll(
     log_s = log_s.clamp(min=MIN_LOG_SCALE)
     return (.5*((targ-mean)*(-log_s).exp()).square() + log_s + .5*math.log(2*math.pi)).mean()
 
-# %% ../nbs/16a_likelihood.ipynb #2610d7b0
 def mol_nll(
     pred:Tensor, # `(batch, 3*n_mix*n_ch, samples)`: logits, means, log scales per channel
     targ:Tensor, # `(batch, n_ch, samples)`
@@ -59,7 +56,6 @@ def mol_nll(
     log_p = -z - log_s - 2*F.softplus(-z)
     return -torch.logsumexp(F.log_softmax(logit, 0)+log_p, 0).mean()
 
-# %% ../nbs/16a_likelihood.ipynb #bb32bdfd
 def token_nll(
     pred:Tensor, # Logits `(batch, samples, n_tokens)`
     targ:Tensor, # Tokens `(batch, samples)`
@@ -67,7 +63,6 @@ def token_nll(
     "Mean negative log-likelihood of tokens: cross-entropy."
     return F.cross_entropy(pred.float().flatten(0, -2), targ.reshape(-1))
 
-# %% ../nbs/16a_likelihood.ipynb #b255c653
 def head_loss(
     head:str, # One of `HEADS`
 ): # `loss(pred, targ)`
