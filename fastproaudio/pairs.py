@@ -6,15 +6,1067 @@
 __all__ = ['Problem', 'PairCheck', 'check_pair', 'align_pair']
 
 # %% ../nbs/24_pairs.ipynb #e9fe27cb
-import math,re
+import math
 from dataclasses import dataclass,field
 from pathlib import Path
 
 import numpy as np
-from scipy import fft as sfft
 from scipy.signal import resample_poly
+from .io import audio_info,read_into
+
+# %% ../nbs/24_pairs.ipynb #9b1f7d79
+class Sound:
+    "A recording that is read in pieces, in the samples of another rate if need be; NaN reads as 0."
+    def __init__(self,
+        src, # A path, or a waveform `(channels, samples)`
+        sr:int=None, # Sample rate of a waveform, Hz; a file knows its own
+        name:str='recording', # What a waveform is called
+    ):
+        self.mix = None # The channel that is read alone; None: the mean of all
+        self.heard = None # What `listen` found
+        if isinstance(src, (str, Path)): self._open(src)
+        else: self._take(src, sr, name)
+        self.at_rate(self.sr)
+
+    def _open(self, path):
+        self.info = audio_info(path)
+        self.name = Path(path).name
+        self.sr,self.n,self.n_ch = self.info.sr,self.info.n,self.info.n_ch
+
+    def _take(self, src, sr, name):
+        x = src.detach().cpu().numpy() if hasattr(src, 'detach') else np.asarray(src)
+        self.info = None
+        self.name = name
+        self.x = np.atleast_2d(x).astype(np.float32, copy=False)
+        self.sr = getattr(src, 'sr', None) or sr
+        if self.x.ndim!=2 or not self.x.size:
+            raise ValueError(f"{name}: expected (channels, samples), got {list(x.shape)}"
+                             "; pass one recording at a time")
+        if not self.sr: raise ValueError(f"{name}: expected its sample rate, got none; pass sr=44100 or what it is")
+        self.n_ch,self.n = self.x.shape
+
+    def at_rate(self,
+        read_sr:int, # Rate of what `read` gives, Hz
+        true_sr:int=None, # Rate at which it was recorded, Hz; None: what the file claims
+    ):
+        "Read in samples of another rate from now on."
+        self.read_sr = int(read_sr)
+        self.true_sr = int(true_sr or self.sr)
+        g = math.gcd(self.read_sr, self.true_sr)
+        self.up,self.down = self.read_sr//g,self.true_sr//g
+        self.read_n = math.ceil(self.n*self.up/self.down)
+
+    def raw(self, start, n):
+        "Samples as they are, `(channels, n)`; what lies outside is 0."
+        out = np.zeros((self.n_ch, n), np.float32)
+        a = max(start, 0)
+        b = min(start+n, self.n)
+        if b<=a: return out
+        if self.info is None: out[:, a-start:b-start] = self.x[:, a:b]
+        else:
+            part = np.empty((self.n_ch, b-a), np.float32)
+            read_into(part, self.info, a)
+            out[:, a-start:b-start] = part
+        return out
+
+    def read(self, start, n):
+        "One channel, `(n,)`, at the rate asked for."
+        if self.up==self.down: return self._mono(start, n)
+        first = start//self.up-8
+        last = math.ceil((start+n)/self.up+8)
+        x = resample_poly(self._mono(first*self.down, (last-first)*self.down), self.up, self.down)
+        skip = start-first*self.up
+        return x[skip:skip+n].astype(np.float32)
+
+    def _mono(self, start, n):
+        x = np.nan_to_num(self.raw(start, n), nan=0., posinf=0., neginf=0.)
+        return x.mean(0) if self.mix is None else x[self.mix]
+
+# %% ../nbs/24_pairs.ipynb #80032db2
+@dataclass
+class Heard:
+    "What one pass over a file found; places are in samples of the file."
+    hop:int # Samples of a frame
+    level:np.ndarray # Root mean square of each frame; NaN: not listened to
+    mean:np.ndarray # Mean of each frame
+    power:np.ndarray # Of each channel
+    peak:float=0. # Largest absolute sample
+    n_heard:int=0 # Samples listened to
+    n_bad:int=0 # NaN or Inf
+    bad:list=field(default_factory=list) # The first places of them
+    n_clipped:int=0 # In flat runs of three or more at full scale
+    clipped:list=field(default_factory=list) # The starts of the first runs
+    n_over:int=0 # Beyond full scale
+    over:list=field(default_factory=list) # The first places of them
+    holes:list=field(default_factory=list) # `(start, n)`: exact zeros that begin abruptly
+    clicks:list=field(default_factory=list) # Single samples out of line
+
+def runs(mask):
+    "Starts and lengths of the runs of True."
+    turns = np.flatnonzero(np.diff(np.concatenate([[0], mask.view(np.int8), [0]])))
+    return turns[::2],turns[1::2]-turns[::2]
+
+def _keep(places, more, most=200):
+    "Add `more` places to a list, as long as there are few."
+    places += [int(o) for o in more[:max(0, most-len(places))]]
+
+def _parts(n, sr, max_s, k=24):
+    "Which parts of a file to listen to: all, or `k` of them spread over it, first and last included."
+    most = n if max_s is None else int(max_s*sr)
+    if n<=most: return [(0, n)]
+    m = most//k
+    return [(int(s), m) for s in np.linspace(0, n-m, k)]
+
+# %% ../nbs/24_pairs.ipynb #520e0921
+def _hear_clipping(heard, x, start, full=.9999):
+    "Count what is at or beyond full scale in a block that begins at `start`."
+    size = np.abs(x).max(0)
+    if size.max(initial=0.)<full: return
+    for channel in x:
+        for side in (channel>=full, channel<=-full):
+            starts,lens = runs(side)
+            flat = lens>2
+            heard.n_clipped += int(lens[flat].sum())
+            _keep(heard.clipped, starts[flat]+start)
+    over = np.flatnonzero(size>1.0005)
+    heard.n_over += len(over)
+    _keep(heard.over, over+start)
+
+def _hear_holes(heard, x, start, sr):
+    "Find runs of exact zeros of 2 ms and more into which the sound falls at once."
+    zero = ~x.any(0)
+    if not zero.any() or zero.all(): return
+    starts,lens = runs(zero)
+    long = lens>=sr//500
+    for a,m in zip(starts[long], lens[long]):
+        before = float(np.abs(x[:, a-1]).max()) if a else 0.
+        if before>.02*heard.peak and len(heard.holes)<1000: heard.holes.append((int(a)+start, int(m)))
+
+def _hear_clicks(heard, mono, start, sr):
+    "Find single samples that stand out from their neighbours by ten times what is usual within 5 ms."
+    bend = np.abs(mono[1:-1]-.5*(mono[2:]+mono[:-2]))
+    step = np.abs(np.diff(mono))
+    steep = (bend[1:-1]>.3*max(heard.peak, 1e-6)) & (bend[1:-1]>1.6*np.maximum(bend[:-2], bend[2:]))
+    for i in np.flatnonzero(steep)[:2000]+1:
+        a = max(0, i-sr//200)
+        j = i-a
+        near = bend[a:i+sr//200]
+        rest = max(near[:max(0, j-2)].max(initial=0.), near[j+3:].max(initial=0.))
+        lone = max(step[i-1], step[i+2])<.3*bend[i]              # a corner goes on where it came from, a click does not
+        if bend[i]>10*rest and lone and len(heard.clicks)<1000: heard.clicks.append(int(i)+1+start)
+
+# %% ../nbs/24_pairs.ipynb #3b5cd3f9
+def listen(
+    sound:Sound, # Recording; what is found goes to `sound.heard`
+    max_s:float=None, # Most seconds to listen to; None: all
+    light:bool=False, # Only the level, and what is not finite
+    block:int=2**18, # Samples read at once
+):
+    "Listen to a recording once; where its channels cancel one another, the loudest is read alone from now on."
+    hop = max(1, sound.sr//200)
+    k = math.ceil(sound.n/hop)
+    heard = Heard(hop, np.full(k, np.nan, np.float32), np.zeros(k, np.float32), np.zeros(sound.n_ch))
+    block = block//hop*hop
+    mono_power = 0.
+    for start,n in _parts(sound.n, sound.sr, max_s):
+        start -= start%hop
+        for s in range(start, start+n, block):
+            x = _hear_bad(heard, sound.raw(s, min(block, sound.n-s)), s)
+            mono = x.mean(0)
+            mono_power += float(np.square(mono, dtype=np.float64).sum())
+            _hear_level(heard, x, mono, s//hop)
+            if light: continue
+            _hear_clipping(heard, x, s)
+            _hear_holes(heard, x, s, sound.sr)
+            _hear_clicks(heard, mono, s, sound.sr)
+    if mono_power<.2*heard.power.mean(): sound.mix = int(heard.power.argmax())
+    sound.heard = heard
+
+def _hear_bad(heard, x, start):
+    "Count what is not finite; the block with zeros in its place."
+    bad = ~np.isfinite(x)
+    if not bad.any(): return x
+    heard.n_bad += int(bad.sum())
+    _keep(heard.bad, np.flatnonzero(bad.any(0))+start)
+    return np.where(bad, 0, x)
+
+def _hear_level(heard, x, mono, first):
+    "Level and mean of each frame of a block, of which `first` is the first."
+    heard.n_heard += x.shape[1]
+    heard.peak = max(heard.peak, float(np.abs(x).max(initial=0.)))
+    heard.power += np.square(x, dtype=np.float64).sum(1)
+    edges = np.arange(0, x.shape[1], heard.hop)
+    lens = np.diff(np.append(edges, x.shape[1]))
+    frames = slice(first, first+len(edges))
+    heard.level[frames] = np.sqrt(np.add.reduceat(np.square(x).mean(0), edges)/lens)
+    heard.mean[frames] = np.add.reduceat(mono, edges)/lens
+
+# %% ../nbs/24_pairs.ipynb #82cc89fb
+@dataclass
+class Frames:
+    "Levels of the dry and of the wet, the wet moved by its latency."
+    first:int # Frame of the dry at which both begin
+    dry:np.ndarray # Level of each frame
+    wet:np.ndarray # The same, of the wet
+
+def common_frames(dry, wet, latency):
+    "The frames that both recordings have."
+    x,y = dry.heard.level,wet.heard.level
+    late = int(round(latency/dry.heard.hop))
+    a = max(0, -late)
+    b = max(a, min(len(x), len(y)-late))
+    return Frames(a, x[a:b], y[a+late:b+late])
+
+# %% ../nbs/24_pairs.ipynb #087d9f4e
+import math
+from functools import cached_property
+
+import numpy as np
+from scipy import fft as sfft
+
+# %% ../nbs/24_pairs.ipynb #e8093a7a
+def smooth(p, k):
+    "The mean of `2*k` bins around each, never 0."
+    c = np.cumsum(np.pad(p, (k, k), mode='edge'), dtype=np.float64)
+    return np.maximum((c[2*k:]-c[:-2*k])/(2*k), 1e-30)
+
+def _signed(i, n):
+    "A lag from the place in a cyclic correlation of `n` samples."
+    return i if i<n//2 else i-n
+
+def _slope(size, bins, i, j):
+    "How fast a log magnitude rises between two of the bins, for each e-fold of frequency."
+    return (size[j]-size[i])/math.log(bins[j]/bins[i]) if bins[j]>bins[i] else 0.
+
+def _filled(size, weight):
+    "A log magnitude over all bins from those in which it is known: smoothed over a third of an octave, its ends go on."
+    f = np.arange(len(size))
+    weights = np.cumsum(np.append(0, weight))
+    sums = np.cumsum(np.append(0, weight*size))
+    a = np.floor(f*2**(-1/6)).astype(int)
+    b = np.minimum(np.ceil(f*2**(1/6)).astype(int)+1, len(f))
+    bins = np.flatnonzero((weight>.02*weight.max()) & (f>0))
+    known = (sums[b]-sums[a])[bins]/np.maximum(weights[b]-weights[a], 1e-12)[bins]
+    low,high = bins[0],bins[-1]
+    fall = _slope(known, bins, int(np.searchsorted(bins, high/1.5)), len(bins)-1)
+    rise = _slope(known, bins, 0, min(len(bins)-1, int(np.searchsorted(bins, low*1.5))))
+    out = np.interp(f, bins, known)
+    out[high:] = known[-1]+min(fall, 0)*np.log(f[high:]/high)
+    out[1:low] = known[0]+max(rise, 0)*np.log(f[1:low]/low)
+    out[0] = out[1]
+    return out
+
+def _minimum_phase(size, weight, n_fft):
+    "Phase of the minimum-phase filter with the log magnitude `size`, which is known where `weight` is not 0."
+    cepstrum = np.fft.irfft(_filled(size, weight), n_fft)
+    cepstrum[1:n_fft//2] *= 2
+    cepstrum[n_fft//2+1:] = 0
+    return np.fft.rfft(cepstrum).imag
+
+# %% ../nbs/24_pairs.ipynb #d143384c
+class Spectra:
+    "Power of both and their cross spectrum in each half of each window, and what follows from them."
+    def __init__(self, dry, wet,
+        places:list, # Starts of windows in the dry
+        lags:list, # By how much later the wet is read, for each
+        win:int, # Samples of a window
+    ):
+        self.n_fft = max(256, win//8)
+        self.frames = 0
+        halves = []
+        for start,lag in zip(places, lags):
+            X = self._frames(dry.read(start, max(512, win)))
+            Y = self._frames(wet.read(start+int(lag), max(512, win)))
+            powers = np.stack([abs(X)**2, abs(Y)**2, X.conj()*Y])
+            halves += [half.sum(1) for half in np.array_split(powers, 2, axis=1)]
+            self.frames += len(X)
+        self.halves = np.array(halves) # `(2*places, 3, bins)`
+        dry_power,wet_power,self.cross = self.halves.sum(0)
+        self.dry,self.wet = dry_power.real,wet_power.real
+
+    def _frames(self, x):
+        hann = np.hanning(self.n_fft).astype(np.float32)
+        x = np.lib.stride_tricks.sliding_window_view(x, self.n_fft)[::self.n_fft//2]
+        return sfft.rfft(x*hann, axis=-1).astype(np.complex128)
+
+    @cached_property
+    def coherence(self):
+        "Squared coherence of each bin, with the part that chance gives taken away (Carter 1987)."
+        heard = (self.dry>self.dry.max()*1e-8) & (self.wet>self.wet.max()*1e-8)
+        g = abs(self.cross)**2/(self.dry*self.wet+1e-30)*heard
+        return np.clip((g-1.5/self.frames)/(1-1.5/self.frames), 0, 1)
+
+    @property
+    def weight(self):
+        "How much the phase of each bin can be relied on."
+        return self.coherence/(1-np.minimum(self.coherence, .98))
+
+    def freqs(self, sr):
+        "Of the bins, Hz."
+        return np.arange(len(self.dry))*sr/self.n_fft
+
+    def explained(self):
+        "Part of the wet's power that a linear filter of the dry explains."
+        return float((self.coherence*self.wet).sum()/(self.wet.sum()+1e-30))
+
+    def correlation(self, shift):
+        "Of the two, when the wet is moved `shift` samples to the left."
+        turn = np.exp(2j*np.pi*np.arange(len(self.dry))*shift/self.n_fft)
+        return float((self.cross*turn).real.sum()/np.sqrt(self.dry.sum()*self.wet.sum()+1e-30))
+
+    def blur(self, sr):
+        "How far the lag of a place may be off by what is played there: a third of a radian where both are coherent."
+        w = self.weight
+        f = self.freqs(sr)
+        return .3*sr/(2*np.pi*max(math.sqrt((w*f**2).sum()/max(w.sum(), 1e-12)), 1.))
+
+    def excess(self, fine=8):
+        "Delay that is left without the filter's own, samples, and how clearly it is upright (+) or inverted (-)."
+        w = self.weight
+        if (w>.02*w.max()).sum()<8 or not w.max()>0: return 0.,0.
+        size = .5*np.log((smooth(self.wet*w, 3)+1e-30)/(smooth(self.dry*w, 3)+1e-30))
+        phase = np.angle(self.cross)-_minimum_phase(size, w, self.n_fft)
+        n = self.n_fft*fine
+        r = np.fft.irfft(np.exp(1j*phase)*w, n)
+        i = int(np.abs(r).argmax())
+        near = np.roll(r, len(r)//2-i)[len(r)//2-64*fine:len(r)//2+64*fine]
+        up = max(near.max(), 0)
+        down = max(-near.min(), 0)
+        return _signed(i, n)/fine,float((up-down)/max(up, down, 1e-20))
+
+    def wander(self, fine=8):
+        "How much later or earlier than on average the wet is in each half window, samples; the filter counts for nothing."
+        n = self.n_fft*fine
+        turn = np.exp(-1j*np.angle(self.cross))
+        out = []
+        for dry,wet,cross in self.halves:
+            r = np.fft.irfft(self.coherence*cross*turn/np.sqrt(dry.real*wet.real+1e-20), n)
+            out.append(_signed(int(r.argmax()), n)/fine)
+        return np.array(out)
+
+# %% ../nbs/24_pairs.ipynb #2d9802d8
+import math
+from dataclasses import dataclass,field
+
+import numpy as np
+from scipy import fft as sfft
 from scipy.signal.windows import tukey
-from .io import audio_info,audio_writer,read_into
+
+# %% ../nbs/24_pairs.ipynb #b53b2728
+def _white(X, k, floor_db=-60.):
+    "A spectrum flattened where it holds something, left small where it does not."
+    p = smooth(np.abs(X)**2, k)
+    return X/np.sqrt(p+p.max()*10**(floor_db/10))
+
+def _loudness(x):
+    "How strongly a sound moves, from sample to sample, without its mean."
+    move = np.abs(np.diff(x, prepend=x[:1]))
+    return move-move.mean()
+
+def _alike(X, Y, win, n_fft):
+    "Correlation at the lags `-win` to `win`, for the power that the wet has there: a loud place is not a likelier one."
+    r = sfft.irfft(np.conj(X)*Y, n_fft)[:2*win+1]
+    y = sfft.irfft(Y, n_fft)[:3*win]
+    c = np.cumsum(np.append(0, y.astype(np.float64)**2))
+    power = c[3*win//4:][:2*win+1]-c[win//4:][:2*win+1]
+    return r/np.sqrt(power+.1*power.max())
+
+# %% ../nbs/24_pairs.ipynb #5255e43b
+@dataclass
+class _Peaks:
+    "The highest peaks of one correlation, the highest first."
+    lags:np.ndarray # Samples
+    heights:np.ndarray # How far each stands out: its size, in root mean squares of all
+
+    def __len__(self): return len(self.lags)
+
+    def above(self, least):
+        "Those that stand out more."
+        return _Peaks(self.lags[self.heights>least], self.heights[self.heights>least])
+
+    def nearest(self, lag):
+        "Index of the peak nearest to a lag, and how far it is from there."
+        if not len(self): return -1,np.inf
+        far = np.abs(self.lags-lag)
+        return int(far.argmin()),far.min()
+
+def _peaks(r, win, centre=0, part=.75, apart=24, most=6):
+    "The peaks of a correlation over the lags `centre-win` to `centre+win`."
+    size = np.abs(r)
+    top = size.max()
+    rms = float(np.sqrt(np.mean(np.square(r, dtype=np.float64))))+1e-20
+    lags,heights = [],[]
+    while top>0 and len(lags)<most:
+        i = int(size.argmax())
+        if size[i]<part*top: break
+        lags.append(i-win+centre)
+        heights.append(size[i]/rms)
+        size[max(0, i-apart):i+apart] = 0
+    return _Peaks(np.array(lags, float), np.array(heights, float))
+
+def _search(dry, wet, places, win, centre=0):
+    "_Peaks at each place, for lags within `win` of `centre`: by the waveform, by the level."
+    n_fft = sfft.next_fast_len(3*win, real=True)
+    hann = np.hanning(win).astype(np.float32)
+    ends = tukey(3*win, .2).astype(np.float32)
+    width = max(4, win//2000)
+    low = int(30*n_fft/dry.read_sr)
+    def correlate(x, y):
+        if not (x.any() and y.any()): return _Peaks(np.zeros(0), np.zeros(0))
+        X = sfft.rfft(x*hann, n_fft)
+        Y = sfft.rfft(y*ends, n_fft)
+        X[:low] = 0
+        return _peaks(_alike(_white(X, width), _white(Y, width), win, n_fft), win, centre)
+    by_wave,by_level = [],[]
+    for start in places:
+        x = dry.read(start, win)
+        y = wet.read(start+centre-win, 3*win)
+        by_wave.append(correlate(x, y))
+        by_level.append(correlate(_loudness(x), _loudness(y)))
+    return by_wave,by_level
+
+# %% ../nbs/24_pairs.ipynb #b9a6e99c
+def votes(
+    peaks:list, # `_Peaks` of each place
+    lags, # What is expected, samples: one for all, or one a place
+    tol:float, # How far off a candidate may be, samples
+) -> np.ndarray: # For each place the index of its nearest candidate; -1: none is near enough
+    "Which candidates speak for a lag."
+    out = np.full(len(peaks), -1)
+    for k,lag in enumerate(np.broadcast_to(lags, len(peaks))):
+        i,far = peaks[k].nearest(lag)
+        if far<=tol: out[k] = i
+    return out
+
+# %% ../nbs/24_pairs.ipynb #5c668691
+@dataclass
+class _Line:
+    "A lag that changes evenly."
+    lag:float=0. # At the beginning of the file, samples
+    slope:float=0. # Samples of lag for each sample of time
+
+    def at(self, mids): return self.lag+self.slope*mids
+
+@dataclass
+class _Step:
+    "Places in a row at which the lag is another."
+    first:int # Index of the first place
+    end:int # Index after the last
+    lag:float # Samples
+
+def _common(peaks, tol=4):
+    "The lag that most places have among their candidates, and their votes for it."
+    lags = np.unique(np.concatenate([p.lags for p in peaks]))
+    if not len(lags): return 0.,np.full(len(peaks), -1)
+    n = np.array([(votes(peaks, lag, tol)>=0).sum() for lag in lags])
+    good = lags[n>=.85*n.max()]
+    lag = good[np.abs(good).argmin()]
+    lag = float(np.median([p.lags[v] for p,v in zip(peaks, votes(peaks, lag, 2*tol)) if v>=0]))
+    return lag,votes(peaks, lag, tol)
+
+def _pairs_of(at, lags, steepest=3e-3, most=3000):
+    "Lines through two candidates far from one another: index of the first of them, slope."
+    i,j = np.triu_indices(len(at), 1)
+    far = np.abs(at[j]-at[i])>.3*np.ptp(at)
+    i,j = i[far],j[far]
+    slope = (lags[j]-lags[i])/(at[j]-at[i])
+    flat = np.abs(slope)<steepest
+    i,slope = i[flat],slope[flat]
+    if len(i)<=most: return i,slope
+    pick = np.linspace(0, len(i)-1, most).astype(int)
+    return i[pick],slope[pick]
+
+def _line(peaks, mids, win, tol=4):
+    "The line through the candidates that has most votes, and the votes."
+    points = [(t, lag) for p,t in zip(peaks, mids) for lag in p.lags[:3]]
+    none = np.full(len(peaks), -1)
+    if len(points)<4: return _Line(),none
+    at,lags = np.array(points).T
+    i,slope = _pairs_of(at, lags)
+    if not len(i): return _Line(),none
+    n = [(np.abs(lags-(lags[a]+s*(at-at[a])))<tol+abs(s)*win/4).sum() for a,s in zip(i, slope)]
+    a,s = i[int(np.argmax(n))],slope[int(np.argmax(n))]
+    line = _Line(lags[a]-s*at[a], s)
+    for _ in range(2):                                           # through all that lie near it
+        on = votes(peaks, line.at(mids), tol+abs(line.slope)*win/4)
+        near = [(t, p.lags[v]) for p,t,v in zip(peaks, mids, on) if v>=0]
+        if len(near)<3 or np.ptp([t for t,_ in near])==0: break
+        line = _Line(*np.polyfit(*np.array(near).T, 1)[::-1])
+    return line,on
+
+def _steps(peaks, lag, on, tol=4):
+    "Where the lag is another for two places and more in a row."
+    out = []
+    i = 0
+    while i<len(peaks):
+        if on[i]>=0 or not len(peaks[i]):
+            i += 1
+            continue
+        other = peaks[i].lags[0]
+        j = i+1
+        while j<len(peaks) and on[j]<0 and peaks[j].nearest(other)[1]<=tol: j += 1
+        if j-i>=2 and abs(other-lag)>tol: out.append(_Step(i, j, float(other)))
+        i = j
+    return out
+
+# %% ../nbs/24_pairs.ipynb #3269e3af
+@dataclass
+class Agreed:
+    "What the places say together, by one method."
+    lag:float # Samples, in the middle of the file
+    votes:np.ndarray # Which candidate each place voted for, -1: none
+    peaks:list # The candidates of each place
+    part:float # Part of the places that agree
+    slope:float=0. # Samples of lag for each sample of time
+    steps:list=field(default_factory=list) # Where it changes, as `_Step`
+    sure:bool=False # More than chance
+
+    @property
+    def heights(self): # How far the candidates stand out that were voted for
+        return [p.heights[v] for p,v in zip(self.peaks, self.votes) if v>=0]
+
+def agree(
+    peaks:list, # `_Peaks` of each place
+    mids:np.ndarray, # Middles of the windows, samples
+    win:int, # Samples of a window
+    centre:int=0, # Where the search was centred, samples
+    least:float=6., # Chance peaks stand out less than this
+) -> Agreed:
+    "One lag, a line or steps, whichever explains the places."
+    peaks = [p.above(least) for p in peaks]
+    k = len(peaks)
+    line,on_line = _line(peaks, mids, win)
+    n_line = int((on_line>=0).sum())
+    for tol,part in ((4, .3), (16, .5), (64, .6)):               # low notes and vibrato blur the lag
+        lag,on = _common(peaks, tol)
+        n = int((on>=0).sum())
+        if tol==4 and n_line>=6 and n_line>1.3*n+1:
+            lag = line.lag+line.slope*(mids[0]+mids[-1])/2
+            return Agreed(lag, on_line, peaks, n_line/k, slope=line.slope, sure=n_line>=.4*k)
+        common = n>=max(3, part*k) and (tol==4 or abs(lag-centre)<win/12)
+        if common: break
+    out = Agreed(lag, on, peaks, n/k, steps=_steps(peaks, lag, on) if tol==4 else [])
+    top = max(out.heights, default=0.)
+    out.sure = common or (n>=2 and n>=.6*k and top>8) or (k==1 and n==1 and top>10)
+    return out
+
+# %% ../nbs/24_pairs.ipynb #3daa8a25
+@dataclass
+class Timing:
+    "Where the two meet, in whole samples."
+    win:int # Samples of a window
+    places:list # Their starts
+    mids:np.ndarray # Their middles
+    phase:Agreed # By the waveform
+    level:Agreed # By the level
+    centre:int=0 # Where the search was centred
+
+    @property
+    def best(self): # The method to go by: the waveform if it is sure
+        return self.level if self.level.sure and not self.phase.sure else self.phase
+    @property
+    def other(self): return self.phase if self.best is self.level else self.level
+    @property
+    def sure(self): return self.phase.sure or self.level.sure
+    @property
+    def lags(self): # At each place, whole samples
+        out = self.best.lag+self.best.slope*(self.mids-(self.mids[0]+self.mids[-1])/2)
+        for step in self.best.steps: out[step.first:step.end] = step.lag
+        return np.round(out).astype(int)
+
+def _window(n, sr):
+    "Samples of a window: near 1.5 s, a power of two, at most the recording."
+    return 2**min(round(math.log2(1.4*sr)), int(math.log2(max(n, 2))))
+
+def _places(dry, win, most=32):
+    "Starts of windows in the dry, the liveliest in each part of it."
+    if dry.n<=win: return [0]
+    hop = dry.heard.hop
+    level = np.nan_to_num(dry.heard.level)
+    m = max(1, win//hop)
+    if len(level)<=m: return [0]
+    power = np.convolve(np.square(level), np.ones(m), 'valid')
+    zones = np.array_split(np.arange(len(power)), min(most, max(1, dry.n//win)))
+    best = [int(z[power[z].argmax()]) for z in zones if len(z)]
+    return [i*hop for i in best if power[i]>1e-5*power.max()] or [0]
+
+def measure(
+    dry:Sound, # What went in
+    wet:Sound, # What came out
+    most:int=32, # Places to search at
+    centre:int=0, # Lag to search around, samples
+) -> Timing:
+    "Search at all places and see what they agree on."
+    win = _window(dry.n, dry.sr)
+    places = _places(dry, win, most)
+    places = [s for s in places if -win//2<=s+centre<wet.read_n-win//2] or places
+    mids = np.array(places)+win/2
+    phase,level = [agree(peaks, mids, win, centre) for peaks in _search(dry, wet, places, win, centre)]
+    timing = Timing(win, places, mids, phase, level, centre)
+    _doubt(dry, wet, timing)
+    return timing
+
+def _doubt(dry, wet, timing):
+    "Trust no agreement that chance brings about."
+    phase,level = timing.phase,timing.level
+    if level.sure and not phase.sure:                            # two takes at one tempo agree a little too
+        level.sure = bool(np.median(level.heights)>20)
+    if timing.centre:                                            # far away only what is certain counts
+        for method in (phase, level): method.sure = method.sure and (method.votes>=0).sum()>=3
+    if phase.sure and not level.sure and (phase.part<.8 or timing.centre):
+        phase.sure = Spectra(dry, wet, timing.places, timing.lags, timing.win).explained()>.05
+
+# %% ../nbs/24_pairs.ipynb #ebc65127
+def _rises(sound):
+    "How much louder each frame is than the one before, without the mean."
+    level = sound.heard.level
+    log = np.log(np.nan_to_num(level)+1e-4*np.nanmax(level)+1e-9)
+    return np.maximum(np.diff(log, prepend=log[:1]), 0)
+
+def _far(dry, wet, most_s=120., most=3):
+    "Likely offsets of the two by their levels, samples of the dry."
+    a,b = _rises(dry),_rises(wet)
+    ratio = dry.sr/wet.sr*wet.heard.hop/dry.heard.hop
+    if ratio!=1: b = np.interp(np.arange(int(len(b)*ratio))/ratio, np.arange(len(b)), b)
+    n = sfft.next_fast_len(len(a)+len(b))
+    r = sfft.irfft(sfft.rfft(a-a.mean(), n).conj()*sfft.rfft(b-b.mean(), n), n)
+    m = min(n//2-1, int(most_s*200), int(.8*max(len(a), len(b))))
+    r = np.concatenate([r[-m:], r[:m+1]])
+    least = 4*np.std(r)
+    out = []
+    while len(out)<most and r.max()>=least:
+        i = int(r.argmax())
+        out.append((i-m)*dry.heard.hop)
+        r[max(0, i-20):i+20] = 0
+    return out
+
+def _apart(dry, wet, timing, most):
+    "Search again around the offsets of the levels; what was found before, if nothing better is."
+    for lag in _far(dry, wet):
+        if abs(lag)<timing.win//2: continue
+        far = measure(dry, wet, most, lag)
+        if far.sure and far.best.part>timing.best.part*timing.sure+.15: return far
+    return timing
+
+def _other_rate(dry, wet, most):
+    "Read the wet at a rate that makes the two fit, if its header is wrong; None if none does."
+    common = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
+    for true_sr in sorted(common, key=lambda o: abs(wet.n/o-dry.n/dry.sr)):
+        if true_sr==wet.sr or not .9<(wet.n/true_sr)/(dry.n/dry.sr)<1.11: continue
+        wet.at_rate(dry.sr, true_sr)
+        timing = measure(dry, wet, min(most, 12))
+        if timing.sure: return timing
+    wet.at_rate(dry.sr)
+
+def meet(
+    dry:Sound, # What went in, listened to
+    wet:Sound, # What came out, read at the rate of the dry; set to its true rate, if its header is wrong
+    quick:bool=False, # Six places, and nothing but what is expected
+) -> Timing:
+    "Where the two meet: near one another, far apart, or at another rate."
+    most = 6 if quick else 32
+    timing = measure(dry, wet, most)
+    if quick: return timing
+    if not (timing.sure and (timing.best.part>.7 or timing.best.slope)): timing = _apart(dry, wet, timing, most)
+    if timing.sure: return timing
+    return _other_rate(dry, wet, most) or timing
+
+# %% ../nbs/24_pairs.ipynb #a4ee3e82
+from dataclasses import dataclass
+
+import numpy as np
+
+# %% ../nbs/24_pairs.ipynb #afcc5042
+@dataclass
+class _Edge:
+    "Where a sound begins after silence."
+    at:int # Place in the dry, samples
+    lag:int # By how much later it begins in the wet, samples
+    clean:bool # Both were silent to the last bit
+
+def _quiet_before(sound, gap_ms=40):
+    "Samples near which a sound begins after a silence."
+    heard = sound.heard
+    level = np.nan_to_num(heard.level, nan=np.inf)
+    loud = np.nanmax(heard.level)
+    m = max(1, int(gap_ms*sound.sr/1000/heard.hop))
+    padded = np.concatenate([np.zeros(m), level])
+    quiet = np.lib.stride_tricks.sliding_window_view(padded, m).max(1)[:len(level)]     # of the `m` frames before each
+    starts,_ = runs((quiet<1e-3*loud) & (level>20*quiet) & (level>2e-3*loud))
+    return starts*heard.hop
+
+def _leaves(x, a):
+    "The first sample after `a` at which `x` leaves the noise it had before, and whether that was none; None: not clear."
+    floor = np.abs(x[:a]).max(initial=0.)
+    top = np.abs(x[a:]).max(initial=0.)
+    if top<30*floor or top<=1e-5: return None
+    i = int((np.abs(x[a:])>max(2*floor, 1e-6*top)).argmax())
+    return (a+i, floor<1e-6*top) if i else None
+
+def _edges(dry, wet, lag, most=24):
+    "The edges that are clear in both, near a lag that is known roughly."
+    starts = _quiet_before(dry)
+    if len(starts)>most: starts = starts[np.linspace(0, len(starts)-1, most).astype(int)]
+    lag = int(round(lag))
+    room = int(.03*dry.sr)
+    out = []
+    for start in starts:
+        start = int(start)-dry.heard.hop-room
+        x = _leaves(dry.read(start, 3*room), room//2)
+        if x is None: continue
+        at = start+x[0]
+        y = _leaves(wet.read(at+lag-2*room, 4*room), room)
+        if y is not None: out.append(_Edge(at, y[0]-2*room+lag, x[1] and y[1]))
+    return out
+
+def _edge(edges, near=3):
+    "The lag that most edges share, the earliest of equals, and how far to trust it (0 to 2); None if they do not agree."
+    if not edges: return None,0
+    lags = np.array([e.lag for e in edges])
+    clean = np.array([e.clean for e in edges])
+    n = np.array([(np.abs(lags-lag)<=near).sum() for lag in lags])
+    if n.max()<max(1, .5*len(lags)): return None,0
+    with_it = np.abs(lags-lags[n==n.max()].min())<=near
+    return int(np.median(lags[with_it])),2 if with_it.sum()>=3 else int(clean[with_it].any())
+
+# %% ../nbs/24_pairs.ipynb #1fbdd5b0
+def _outvoted(timing, edge, trust):
+    "Whether level and edges agree with one another and not with the waveform: then no filter is all that changes it."
+    if not (trust and timing.level.sure and timing.phase.sure): return False
+    if timing.level.slope or timing.phase.steps: return False
+    off = abs(timing.level.lag-edge)
+    return bool(off<=4<abs(timing.phase.lag-edge)-off)
+
+def _by_correlation(timing, fine, edge, trust):
+    "The latency that the correlations say, where an edge beside them settles the last sample."
+    raw = timing.best.lag
+    if trust and abs(raw-edge)<=1: return min(raw, edge)
+    if trust and timing.level.sure and abs(timing.level.lag-edge)<=1: return edge
+    if not timing.phase.sure: return raw
+    return raw if -1<=raw<fine else fine
+
+def _decide(timing, fine, edge, trust):
+    "The latency, from what each method says: the earliest that can be relied on."
+    latency = int(round(_by_correlation(timing, fine, edge, trust)))
+    if not trust: return latency
+    if edge<latency-1:
+        return edge if edge>=-1 or trust==2 or latency<-1 else latency
+    if edge<=latency+2: return latency
+    repeats = edge-latency>24 and (votes(timing.phase.peaks, edge, 3)>=0).mean()>=.5
+    return edge if repeats or not timing.phase.sure else latency          # where many lags fit, the beginning decides
+
+# %% ../nbs/24_pairs.ipynb #1a517f27
+@dataclass
+class Exact:
+    "The latency to the sample, and what it rests on."
+    latency:int # Samples by which the wet is late
+    fine:float # By the waveform, without what the filter delays, samples
+    edge:int # By the edges, samples; None: they do not agree
+    edges:list # As `_Edge`
+    polarity:int # 1 upright, -1 inverted, 0 cannot be told
+    spectra:Spectra # At the places that were searched
+
+def _polarity(spectra, upright, shift):
+    "Whether the wet is upright, by its phase and by what the two have in common."
+    together = spectra.correlation(shift)
+    if upright>.3 and together>0: return 1
+    if upright<-.45 and together<-.1: return -1
+    return 0
+
+def exact(
+    dry:Sound, # What went in
+    wet:Sound, # What came out
+    timing:Timing, # Where they meet; its waveform is not sure any more, if the others outvote it
+) -> Exact:
+    "Latency to the sample, and polarity."
+    converted = wet.read_n!=wet.n                                # such a sound rings before it begins
+    edges = [] if converted else _edges(dry, wet, timing.best.lag)
+    edge,trust = _edge(edges)
+    if _outvoted(timing, edge, trust): timing.phase.sure = False
+    spectra = Spectra(dry, wet, timing.places, timing.lags, timing.win)
+    late,upright = spectra.excess()
+    fine = timing.best.lag+late
+    latency = int(round(fine)) if timing.best.slope else _decide(timing, fine, edge, trust)
+    out = Exact(latency, fine, edge, edges, 0, spectra)
+    if timing.phase.sure and round(spectra.explained(), 4)>.05 and abs(latency-fine)<=8:
+        out.polarity = _polarity(spectra, upright, latency-timing.best.lag)
+    return out
+
+# %% ../nbs/24_pairs.ipynb #666bcec7
+from dataclasses import dataclass
+
+import numpy as np
+
+# %% ../nbs/24_pairs.ipynb #addd08e9
+@dataclass
+class _Jump:
+    "Where the latency changes at once."
+    at:int # Place in the dry, samples
+    before:float # Latency, samples
+    after:float
+
+def _drift(at, lags, blur):
+    "Slope of the lag over time, samples per sample; 0 if it is not clear."
+    line = np.polyfit(at, lags, 1) if len(at)>5 else (0, 0)
+    off = np.abs(lags-np.polyval(line, at))
+    keep = off<=max(8, 6*np.median(off))
+    if keep.sum()<6: return 0.
+    at,lags = at[keep],lags[keep]
+    slope,start = np.polyfit(at, lags, 1)
+    change = abs(slope)*np.ptp(at)
+    if change<max(1.5, blur) or np.std(lags-slope*at-start)>=.2*change: return 0.
+    parts = [slice(i, None, 2) for i in (0, 1)]                  # each second place tells the same, each half too
+    if len(at)>=12: parts += np.array_split(np.arange(len(at)), 2)
+    slopes = [np.polyfit(at[i], lags[i], 1)[0] for i in parts]
+    alike = all(.4*abs(slope)<np.sign(slope)*o<2*abs(slope) for o in slopes)
+    return float(slope) if alike else 0.
+
+def _real(step, timing, blur):
+    "Whether the latency really is another there: the other method leaves the old one too, and the new one is clear."
+    best,other = timing.best,timing.other
+    here = slice(step.first, step.end)
+    size = abs(step.lag-best.lag)
+    small = size<timing.win/12
+    holds_on = (votes(other.peaks[here], best.lag, 8)>=0).mean()>=.5
+    if holds_on or size<=max(4, blur): return False
+    if not small and step.end-step.first<4: return False         # two places far off may be chance
+    clear = small and best is timing.phase and min(p.heights[0] for p in best.peaks[here])>12
+    return clear or (votes(other.peaks[here], step.lag, 12)>=0).mean()>=.5
+
+def _jumps(timing, blur):
+    "Where the whole-sample latency changes from place to place."
+    lags = np.full(len(timing.mids), timing.best.lag)
+    for step in timing.best.steps:
+        if _real(step, timing, blur): lags[step.first:step.end] = step.lag
+    return [_Jump(int((timing.mids[k]+timing.mids[k-1])/2), lags[k-1], lags[k]) for k in range(1, len(lags))
+            if lags[k]!=lags[k-1]]
+
+def _small_jump(at, wander, blur):
+    "A step in the fine course of the lag: `(place, size)`, or None."
+    best = None
+    for i in range(4, len(wander)-3):
+        a = np.median(wander[:i])
+        b = np.median(wander[i:])
+        rest = np.mean(np.abs(wander[:i]-a)) + np.mean(np.abs(wander[i:]-b))
+        if best is None or rest<best[0]: best = rest,i,float(b-a)
+    if best is None: return None
+    rest,i,size = best
+    if abs(size)<max(2, blur) or rest>.3*abs(size): return None
+    return int((at[i-1]+at[i])/2),size
+
+# %% ../nbs/24_pairs.ipynb #251eb004
+@dataclass
+class Course:
+    "How the latency goes on."
+    latency:int # At the start of the file, samples
+    mids:np.ndarray # Middles of half windows, samples
+    lags:np.ndarray # There, samples more than on average
+    drift_ppm:float # By how much the wet's clock is slow, parts per million
+    jumps:list # As `_Jump`
+
+    @property
+    def wander(self): # What is left of the lags without the drift
+        return self.lags-self.drift_ppm*1e-6*(self.mids-self.mids.mean())
+
+def follow(
+    dry:Sound, # What went in
+    wet:Sound, # What came out
+    timing:Timing, # Where they meet
+    exact:Exact, # The latency to the sample
+) -> Course:
+    "The latency over time."
+    best = timing.best
+    blur = exact.spectra.blur(dry.sr)
+    mids = (timing.mids[:, None]+timing.win*np.array([-.25, .25])).ravel()
+    wander = exact.spectra.wander()
+    lags = np.repeat(timing.lags, 2)+wander-best.lag
+    course = Course(exact.latency, mids, lags, 0., [])
+    if timing.phase.sure: course.drift_ppm = round(_drift(mids, lags, blur)*1e6, 2)
+    if course.drift_ppm: return _along(dry, wet, timing, exact, course, blur)
+    course.jumps = _jumps(timing, blur)
+    if timing.phase.sure and not course.jumps and not best.steps:
+        step = _small_jump(mids, wander, blur)
+        if step: course.jumps = [_Jump(step[0], exact.latency, exact.latency+step[1])]
+    return course
+
+def _along(dry, wet, timing, exact, course, blur):
+    "Measure once more, along the line that was found."
+    lag = timing.best.lag
+    mids = course.mids
+    line = np.round(lag+course.lags.mean()+course.drift_ppm*1e-6*(timing.mids-mids.mean())).astype(int)
+    spectra = Spectra(dry, wet, timing.places, line, timing.win)
+    lags = np.repeat(line, 2)+spectra.wander()-lag
+    drift_ppm = round((_drift(mids, lags, blur) or course.drift_ppm*1e-6)*1e6, 2)
+    latency = int(round(exact.fine+lags.mean()-drift_ppm*1e-6*mids.mean()))
+    return Course(latency, mids, lags, drift_ppm, [])
+
+# %% ../nbs/24_pairs.ipynb #9ca3fafc
+import math,re
+from pathlib import Path
+
+import numpy as np
+from scipy import fft as sfft
+
+# %% ../nbs/24_pairs.ipynb #bcf60a8a
+_dry_word = re.compile(r'(?<![a-z])(input|dry|clean|di|in)(?![a-z])', re.I)
+_wet_word = re.compile(r'(?<![a-z])(target|wet|amped|processed|out|output)(?![a-z])', re.I)
+
+def _sounds_dry(name):
+    "1 for the name of a dry recording, -1 for that of a wet one, 0: it does not say."
+    stem = Path(name).stem
+    return bool(_dry_word.search(stem))-bool(_wet_word.search(stem))
+
+def _names(dry_name, wet_name):
+    "What the file names say: 1 as given, -1 the other way round, 0 nothing."
+    x = _sounds_dry(dry_name)
+    y = _sounds_dry(wet_name)
+    return x if x*y<0 else 0
+
+# %% ../nbs/24_pairs.ipynb #e61c1f40
+def _features(u):
+    "A sound bent in several ways: what a curve without memory can make of it."
+    u = u/(np.sqrt(np.mean(u**2))+1e-12)
+    return np.stack([u, np.tanh(.3*u), np.tanh(u), np.tanh(3*u), np.tanh(10*u), np.abs(u)])
+
+def _unbent(u, v, curves, back=4, taps=20):
+    "Part of `v` that a bent and shortly filtered `u` cannot explain, on the last third."
+    f = np.lib.stride_tricks.sliding_window_view(_features(u)[:curves], taps, axis=1)[:, ::2]
+    A = np.moveaxis(f, 0, 1).reshape(f.shape[1], -1)
+    A = np.append(A, np.ones((len(A), 1)), 1)
+    b = v[taps-1-back:][:2*len(A):2]
+    n = min(len(A), len(b))
+    A,b = A[:n],b[:n]
+    cut = n*2//3
+    G = A[:cut].T@A[:cut]
+    w = np.linalg.solve(G+1e-7*np.trace(G)/len(G)*np.eye(len(G)), A[:cut].T@b[:cut])
+    return float(np.sum((A[cut:]@w-b[cut:])**2)/(np.sum(b[cut:]**2)+1e-20))
+
+def _bends(u, v):
+    "By how much bending `u` before a short filter brings it nearer to `v`, as logarithm; a filter alone brings nothing."
+    return math.log((_unbent(u, v, 1)+1e-5)/(_unbent(u, v, 6)+1e-5))
+
+def _causal(u, v, taps=1024):
+    "Part of `v` that a filter of the past of `u` cannot explain, on the last third."
+    import torch
+    from fastproaudio.dsp import best_fir,fft_conv
+    u,v = [torch.from_numpy(np.ascontiguousarray(o, dtype=np.float32)) for o in (u, v)]
+    cut = len(u)*2//3
+    fir = best_fir(u[:cut], v[:cut], taps, ridge_db=-60, n_iter=30)
+    left = fft_conv(u, fir)[cut:]-v[cut:]
+    return float(left.square().sum()/(v[cut:].square().sum()+1e-20))
+
+def _bands(x, n=4096, m=16):
+    "Power of bands of `m` bins in each frame, and how much it is gathered in few of them, as logarithm."
+    hann = np.hanning(n).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(x, n)[::n//2]
+    p = abs(sfft.rfft(frames*hann, axis=-1)[:, 8:])**2
+    p = p[:, :p.shape[1]//m*m].reshape(len(p), -1, m)+1e-12*p.max()+1e-30
+    return p.mean(-1),np.log(p.mean(-1))-np.log(p).mean(-1)
+
+def _fills(x, y):
+    "How much less `y` is gathered in single frequencies than `x`, in bands that both have: what bends a tone fills gaps."
+    if len(x)<8192: return 0.
+    power_x,gathered_x = _bands(x)
+    power_y,gathered_y = _bands(y)
+    ok = (power_x>1e-5*power_x.max(1, keepdims=True)) & (power_y>1e-5*power_y.max(1, keepdims=True))
+    ok &= (power_x.max(1)>1e-4*power_x.max())[:, None]
+    return float((gathered_x-gathered_y)[ok].mean()) if ok.sum()>20 else 0.
+
+# %% ../nbs/24_pairs.ipynb #f3cdb1da
+def _level_db(level):
+    "Levels below the loud ones."
+    return 20*np.log10(np.maximum(level, 1e-9)/max(np.percentile(level, 95), 1e-9))
+
+def _lasts(mask):
+    "Where a frame is true for 100 ms, not only between two waves."
+    return np.convolve(mask, np.ones(20), 'same')>19.5
+
+def _level_evidence(dry_level, wet_level):
+    "What the levels of aligned frames say of the order."
+    x = _level_db(dry_level)
+    y = _level_db(wet_level)
+    sounds_on = np.mean(_lasts(x<-60) & (y>-45))
+    back = np.mean(_lasts(y<-60) & (x>-45))
+    noise = np.percentile(y, 2)-np.percentile(x, 2)
+    live = (x>-40) & (y>-40)
+    dynamics = math.log((np.std(x[live])+.5)/(np.std(y[live])+.5)) if live.sum()>20 else 0.
+    return {'sounds on after the other': float(np.clip(math.log((sounds_on+.003)/(back+.003)), -3, 3)),
+            'noise': float(np.clip(.05*noise, -1, 1)), 'dynamics': float(np.clip(2*dynamics, -1, 1))}
+
+def _unfollowed(level, gain, live, past=12):
+    "Mean square of the gain that the past of a level cannot explain, on the last third; both as logarithms."
+    f = np.lib.stride_tricks.sliding_window_view(level, past)
+    louder = np.maximum(f[:, ::3]-np.median(level[live]), 0)
+    f = np.concatenate([f, louder, f[:, -1:]**2, np.ones((len(f), 1))], 1)
+    live = live[past-1:]
+    gain = gain[past-1:]
+    early = np.arange(len(f))<len(f)*2//3
+    fit,test = live & early,live & ~early
+    if fit.sum()<200 or test.sum()<80 or gain[test].std()<.05: return 1.
+    A = f[fit]
+    w = np.linalg.solve(A.T@A+1e-2*np.eye(A.shape[1]), A.T@gain[fit])
+    return float(np.mean((f[test]@w-gain[test])**2))
+
+def _follows(dry_level, wet_level):
+    "How much better the gain follows the past of the dry than of the wet: a compressor listens to its input."
+    live = (dry_level>1e-3*dry_level.max()) & (wet_level>1e-3*wet_level.max())
+    x = np.log(np.maximum(dry_level, 1e-9))
+    y = np.log(np.maximum(wet_level, 1e-9))
+    return math.log(_unfollowed(y, y-x, live)/_unfollowed(x, y-x, live))
+
+# %% ../nbs/24_pairs.ipynb #ce09176a
+def _excerpts(dry, wet, latency, places, win):
+    "Pieces of both from five of the places, aligned, where both sound."
+    n = min(2*win, 60_000)
+    if n<=4000: return []
+    late = int(round(latency))
+    places = places[::max(1, math.ceil(len(places)/5))]
+    pairs = [(dry.read(s, n), wet.read(s+late, n)) for s in places]
+    return [(x, y) for x,y in pairs if x.std()>1e-5 and y.std()>1e-5]
+
+def _crest(x, y):
+    "How much more the first stands out above its mean power."
+    return math.log((abs(x).max()/x.std())/(abs(y).max()/y.std()))
+
+def _wave_evidence(excerpts):
+    "What the waves say of the order: the median over the excerpts, weighted, and limited."
+    def middle(f, weight, most):
+        return float(np.clip(weight*float(np.median([f(x, y) for x,y in excerpts])), -most, most))
+    def rings(x, y): return math.log((_causal(y, x)+1e-4)/(_causal(x, y)+1e-4))
+    return {'bends': middle(lambda x,y: _bends(x, y)-_bends(y, x), 1.5, 3), 'rings on': middle(rings, .7, 2),
+            'peaks': middle(_crest, 1, 1), 'fills the gaps': middle(_fills, 4, 3)}
+
+def order_evidence(
+    dry:Sound, # What is given as the input
+    wet:Sound, # What is given as the output
+    latency:int, # Samples by which the wet is late
+    places:list, # Where to look, samples of the dry
+    win:int, # How much to look at there, samples
+) -> dict: # By name: positive speaks for the order given, negative against it, in units of log odds
+    "What speaks for the dry being the input."
+    out = {}
+    both = common_frames(dry, wet, latency)
+    heard = np.isfinite(both.dry) & np.isfinite(both.wet)
+    if heard.sum()>40:
+        out.update(_level_evidence(both.dry[heard], both.wet[heard]))
+        out['gain follows'] = float(np.clip(_follows(both.dry[heard], both.wet[heard]), -1, 1))
+    excerpts = _excerpts(dry, wet, latency, places, win)
+    if excerpts: out.update(_wave_evidence(excerpts))
+    if abs(latency)>8: out['late'] = 1.5 if latency>0 else -2.
+    named = _names(dry.name, wet.name) if dry.info and wet.info else 0
+    if named: out['names'] = 5.*named
+    return {k:round(v, 2) for k,v in out.items()}
+
+def swapped(
+    evidence:dict, # By name, in units of log odds
+) -> float: # Probability; most pairs are in the right order
+    "How likely the files are exchanged."
+    return round(1/(1+math.exp(2+sum(evidence.values()))), 3)
+
+# %% ../nbs/24_pairs.ipynb #4560139f
+import math
+
+import numpy as np
 
 # %% ../nbs/24_pairs.ipynb #c99e8d6b
 class Problem(str):
@@ -28,6 +1080,293 @@ class Problem(str):
         o.kind,o.at = kind,tuple(at)
         return o
     def __getnewargs__(self): return str(self),self.kind,self.at
+
+# %% ../nbs/24_pairs.ipynb #8fc67f81
+def count(n, what):
+    "A number of things, in words."
+    return f"{n:,} {what}" + ('' if n==1 else 's')
+
+def _times(at, sr, most=5):
+    "Places as a list of times to read."
+    s = [f"{o/sr:.2f}" for o in at[:most]]
+    return ', '.join(s)+(' s' if len(at)<=most else ', ... s')
+
+def _groups(at, sr):
+    "Places of which those within a tenth of a second are one."
+    at = np.unique(np.asarray(at, dtype=np.int64))
+    return at[np.diff(at, prepend=-sr)>sr//10].tolist() if len(at) else []
+
+# %% ../nbs/24_pairs.ipynb #3bfb5186
+def _grouped_frames(heard):
+    "Level without the mean, and mean, of up to some hundred groups of frames."
+    ok = np.isfinite(heard.level)
+    level,mean = heard.level[ok],heard.mean[ok]
+    k = max(1, min(20, len(level)//20))
+    power,mean = [o[:len(o)//k*k].reshape(-1, k).mean(1) for o in (level.astype(np.float64)**2, mean)]
+    return np.sqrt(np.maximum(power-mean**2, 0)),mean
+
+def _offset(heard):
+    "DC of a recording: what is left in its quietest frames; 0 if it is small or only the sound's own."
+    level,mean = _grouped_frames(heard)
+    if not len(level): return 0.
+    loud = float(np.percentile(level, 95))
+    quiet = level<=np.percentile(level, 10)
+    if np.median(level[quiet])<.05*loud:                         # it has silences
+        dc = float(np.median(mean[quiet]))
+        return dc if abs(dc)>max(1e-3, .005*loud) and np.std(mean[quiet])<.5*abs(dc) else 0.
+    dc = float(np.median(mean))
+    if len(level)<8 or np.std(level)<.15*np.mean(level):         # equally loud: what bends unevenly has a mean too
+        return dc if abs(dc)>.5*loud else 0.
+    vary = np.std(level)>0 and np.std(mean)>0
+    if vary and abs(np.corrcoef(level, mean)[0, 1])>.7: return 0.         # it comes and goes with the sound: the effect's own
+    return dc if abs(dc)>max(.1*loud, 1e-3, 4*np.std(mean)/math.sqrt(len(mean))) else 0.
+
+def _clipped(sound, who):
+    "The sentence about flat tops, and their places."
+    heard = sound.heard
+    at = _groups(heard.clipped, sound.sr)
+    more = ' and more' if len(heard.clipped)>=200 else ''
+    unless = ", unless clipping is the effect" if who=='wet' else ''
+    return (f"{count(heard.n_clipped, 'sample')} flat at full scale in {count(len(at), 'place')}{more} "
+            f"({_times(at, sound.sr)}); record it at a lower level{unless}"),at
+
+def _faults(sound, who):
+    "Kind, sentence and places of what is wrong with one recording."
+    heard = sound.heard
+    if heard.n_bad:
+        yield 'nan',(f"{count(heard.n_bad, 'sample')} not a number or infinite, the first at "
+                     f"{_times(heard.bad, sound.sr, 1)}; export it again"),heard.bad
+    if heard.peak==0:
+        yield 'silent',"silence throughout; check what was connected, or that the right file was exported",[]
+        return
+    peak_db = 20*math.log10(heard.peak)
+    if heard.peak<1e-3:
+        yield 'quiet',f"its loudest sample is {peak_db:.0f} dB of full scale; record it with more gain",[]
+    if heard.n_over:
+        yield 'loud',(f"{count(heard.n_over, 'sample')} beyond full scale, up to {peak_db:+.1f} dB"
+                      "; lower the level by that much, or other programs will clip it"),heard.over
+    elif heard.n_clipped: yield 'clipped',*_clipped(sound, who)
+    dc = _offset(heard)
+    if dc:
+        yield 'dc',(f"a constant offset of {dc:+.4f} of full scale, in its silences too"
+                    "; take it out with a high-pass at 5 Hz"),[]
+    dead = [str(c+1) for c,p in enumerate(heard.power) if p<1e-7*heard.power.max()]
+    if dead:
+        yield 'channel',(f"channel {', '.join(dead)} of {sound.n_ch} is silent"
+                         "; mix it to one channel, or record it again"),[]
+
+def file_problems(
+    sound:Sound, # A recording that was listened to
+    who:str, # `dry` or `wet`
+) -> list: # Of `Problem`
+    "What is wrong with one recording by itself."
+    return [Problem(f"{who} ({sound.name}): {text}", kind, [a/sound.sr for a in at])
+            for kind,text,at in _faults(sound, who)]
+
+# %% ../nbs/24_pairs.ipynb #c953d6df
+def form_problems(
+    dry:Sound, # What went in
+    wet:Sound, # What came out
+) -> list: # Of `Problem`
+    "What the headers of the two say."
+    out = []
+    if dry.sr!=wet.sr:
+        out.append(Problem(f"the dry has {dry.sr} Hz, the wet {wet.sr} Hz; convert one with `resample_file`, "
+                           "or pass resample=True and sr", 'rate'))
+    if dry.n_ch!=wet.n_ch:
+        out.append(Problem(f"the dry has {count(dry.n_ch, 'channel')}, the wet {wet.n_ch}; mix one of them, or pass "
+                           f"n_ch=({dry.n_ch}, {wet.n_ch}) and a model with that", 'channels'))
+    return out
+
+def length_problem(
+    dry:Sound, # What went in
+    wet:Sound, # What came out
+) -> list: # Of `Problem`
+    "Whether the header of the wet lies about its rate, or one goes on when the other has ended."
+    if wet.true_sr!=wet.sr:
+        return [Problem(f"the wet sounds as if it had been recorded at {wet.true_sr} Hz, its header says {wet.sr} Hz"
+                        f"; write {wet.true_sr} Hz into the header, or export it again", 'rate')]
+    more = wet.read_n-dry.n
+    if abs(more)<=(1 if wet.sr!=dry.sr else 0): return []
+    longer,shorter = ('wet', 'dry') if more>0 else ('dry', 'wet')
+    return [Problem(f"the {longer} is {count(abs(more), 'sample')} ({abs(more)/dry.sr:.3f} s) longer than the {shorter}"
+                    "; align=True keeps what both have, trim=True does if they start together", 'length')]
+
+# %% ../nbs/24_pairs.ipynb #e71afc85
+def _drops_out(dry, start, n):
+    "Whether the dry plays on where the wet has zeros: then it is no gate, and no crusher."
+    x = dry.read(start+8, max(8, n-16))
+    peak = dry.heard.peak
+    return np.sqrt(np.mean(x**2))>.05*peak and np.abs(x).max()>.25*peak
+
+def _own_click(dry, at):
+    "Whether the dry is smooth where the wet clicks."
+    room = dry.sr//100
+    x = dry.read(at-room, 2*room)
+    bend = np.abs(x[1:-1]-.5*(x[2:]+x[:-2]))
+    mid = len(bend)//2
+    k = max(4, dry.sr//1000)
+    around = max(bend[:mid-k].max(), bend[mid+k:].max(), 1e-4*dry.heard.peak)
+    return bend[mid-k:mid+k].max()<4*around
+
+def hole_problems(
+    dry:Sound, # What went in
+    wet:Sound, # What came out, at the same rate
+    latency:int, # Samples by which it is late
+) -> list: # Of `Problem`
+    "Drop-outs and clicks in the wet where the dry has none."
+    out = []
+    holes = [(s, n) for s,n in wet.heard.holes if n<wet.sr//2 and _drops_out(dry, s-latency, n)]
+    clicks = [s for s in wet.heard.clicks[:200] if _own_click(dry, s-latency)]
+    if holes:
+        at = _groups([s for s,_ in holes], wet.sr)
+        ms = 1000*sum(n for _,n in holes)/wet.sr
+        out.append(Problem(f"wet ({wet.name}): the sound drops out {count(len(at), 'time')}, {ms:.0f} ms in all "
+                           f"({_times(at, wet.sr)}); record it again with a larger buffer",
+                           'dropout', [a/wet.sr for a in at]))
+    if clicks:
+        at = _groups(clicks, wet.sr)
+        out.append(Problem(f"wet ({wet.name}): {count(len(at), 'click')} of a single sample that the dry has not "
+                           f"({_times(at, wet.sr)}); check the digital connection and record it again",
+                           'click', [a/wet.sr for a in at]))
+    return out
+
+def gap_problem(
+    dry:Sound, # What went in
+    wet:Sound, # What came out
+    latency:int, # Samples by which it is late
+) -> list: # Of `Problem`
+    "Whether the wet falls silent for half a second and more while the dry is loud."
+    both = common_frames(dry, wet, latency)
+    if len(both.dry)<200: return []
+    half = np.ones(100)/100                                      # frames of half a second
+    power = np.nan_to_num(both.dry)**2
+    loud = np.convolve(power, half, 'same')>.1*np.mean(power)
+    silent = np.nan_to_num(both.wet, nan=1.)<3e-4*np.nanpercentile(both.wet, 95)
+    starts,_ = runs(loud & (np.convolve(silent, half, 'same')>.99))
+    if not len(starts): return []
+    at = ((starts+both.first)*dry.heard.hop/dry.sr).tolist()
+    return [Problem(f"the wet falls silent while the dry plays, {count(len(at), 'time')} ({_times(at, 1)})"
+                    "; record it again", 'gap', at)]
+
+# %% ../nbs/24_pairs.ipynb #b648da12
+def _jump_problem(jumps, sr):
+    "The sentence for a latency that changes at once."
+    more = f", and {count(len(jumps)-1, 'more time')}" if len(jumps)>1 else ''
+    return Problem(f"the latency jumps from {jumps[0].before:.0f} to {jumps[0].after:.0f} samples near "
+                   f"{jumps[0].at/sr:.1f} s{more}; samples were lost or added while recording: record it again, "
+                   "or cut the file there", 'jump', [jump.at/sr for jump in jumps])
+
+def _drift_problem(check):
+    "The sentence for two clocks."
+    pace = 'slow' if check.drift_ppm>0 else 'fast'
+    total = check.drift_ppm*1e-6*check.n_dry
+    return Problem(f"the wet's clock is {abs(check.drift_ppm):.1f} ppm {pace}: the latency moves by {total:+.1f} samples "
+                   "over the file; record both on one clock, or use align_pair(..., drift=True)", 'drift')
+
+def _latency_problem(check):
+    "The sentence for a wet that is late or early."
+    late = check.latency
+    how_much = f"{count(abs(late), 'sample')} ({abs(late)*1000/check.sr:.2f} ms)"
+    if late>2: return [Problem(f"the wet is {how_much} late; pass align=True, or align_pair writes aligned files", 'late')]
+    if late>=-2: return []
+    return [Problem(f"the wet is {how_much} early, before its cause; pass align=True, or check that the files are not "
+                    "exchanged", 'early')]
+
+def time_problems(
+    check, # The `PairCheck` so far
+    jumps:list, # Where the latency changes at once
+) -> list: # Of `Problem`
+    "Latency, drift, jumps and polarity as sentences."
+    out = []
+    if jumps: out.append(_jump_problem(jumps, check.sr))
+    elif check.drift_ppm: out.append(_drift_problem(check))
+    if not jumps and (not check.drift_ppm or abs(check.latency)>8): out += _latency_problem(check)
+    if check.polarity<0:
+        out.append(Problem("the wet is upside down (its polarity is inverted); a model learns that as well, but mixed "
+                           "with the dry it cancels: turn it over if the effect does not do that", 'inverted'))
+    return out
+
+def order_problem(
+    check, # The `PairCheck` so far
+) -> list: # Of `Problem`
+    "The sentence for files that look exchanged."
+    if check.swapped<.6: return []
+    against = sorted(check.evidence.items(), key=lambda o: o[1])[:3]
+    why = ', '.join(k for k,v in against if v<0)
+    return [Problem(f"dry ({check.dry}) and wet ({check.wet}) look exchanged (probability {check.swapped:.2f}, by: {why})"
+                    "; give them in the other order if that is so", 'swapped')]
+
+# %% ../nbs/24_pairs.ipynb #8be19ea5
+def _other_takes(lags_agree):
+    "First and last of the places at which the wet is another performance; None: there are none, or it is not clear."
+    starts,lens = runs(~lags_agree)
+    spans = [(int(s), int(s+n)) for s,n in zip(starts, lens) if n>=4]
+    k = len(lags_agree)
+    for i in range(4, k-3):
+        if lags_agree[:i].mean()>.9 and lags_agree[i:].mean()<.35:
+            spans = [(i, k)]
+            break
+    if not spans: return None
+    first,end = spans[0]
+    outside = np.delete(lags_agree, np.arange(first, end))
+    return None if len(outside) and outside.mean()<.9 else (first, end-1)
+
+def _unmet(check, timing):
+    "The sentence for two recordings that have nothing in common."
+    k = len(timing.places)
+    n = max(timing.phase.part, timing.level.part)*k
+    return Problem(f"dry and wet are not the same performance: of {count(k, 'place')} that were searched {n:.0f} agree on "
+                   f"a latency, none within {timing.win/check.sr:.1f} s; check that the files belong together", 'different')
+
+def different_problem(
+    check, # The `PairCheck` so far
+    timing:Timing, # Where the two meet, if they do
+) -> list: # Of `Problem`
+    "Whether the two are different performances, everywhere or for some time."
+    if not timing.sure: return [_unmet(check, timing)] if timing.win>=4000 else []
+    if timing.best.slope: return []
+    wave,level = timing.phase.peaks,timing.level.peaks
+    best,tol = (wave, 8) if timing.phase.sure else (level, 60)
+    both = (votes(wave, timing.lags, 8)>=0) & (votes(level, timing.lags, 12)>=0)
+    span = _other_takes((votes(best, timing.best.lag, tol)>=0) | both)
+    if span is None: return []
+    start,end = [timing.mids[k]/check.sr for k in span]
+    return [Problem(f"between {start:.1f} and {end:.1f} s the wet is not the dry's performance; cut both files to what "
+                    "belongs together", 'different', [start])]
+
+def short_note(
+    check, # The `PairCheck` so far
+    timing:Timing, # Where the two meet, if they do
+) -> list: # Of `Problem`
+    "What to say of recordings that are too short to tell."
+    if timing.sure or timing.win>=4000: return []
+    return [Problem(f"{count(check.n_dry, 'sample')} are too few to measure the latency; record some seconds", 'short')]
+
+def remarks(
+    check, # The `PairCheck` so far
+    wander:np.ndarray, # Lag over time without the drift, samples
+) -> list: # Of `Problem`
+    "What is no fault, but good to know."
+    out = []
+    given = {k:v for k,v in check.methods.items() if v is not None}
+    if any(abs(v-check.latency)>(16 if k=='level' else 2) for k,v in given.items()):
+        said = ', '.join(f'{k} {v}' for k,v in given.items())
+        out.append(Problem(f"the methods disagree ({said} samples); {check.latency} is taken, the earliest that can be "
+                           "relied on: an effect with filters, echoes or modulation spreads them", 'disagree'))
+    spread = float(np.percentile(wander, 90)-np.percentile(wander, 10)) if len(wander)>4 else 0.
+    if spread>4 and not check.drift_ppm and 'jump' not in check.kinds:
+        out.append(Problem(f"the latency wanders by {spread:.0f} samples and comes back, as with chorus and vibrato",
+                           'wanders'))
+    if check.coherence>.9999 and not check.problems:
+        out.append(Problem("the wet is a filtered copy of the dry: a linear effect, or none", 'linear'))
+    return out
+
+# %% ../nbs/24_pairs.ipynb #24d36d27
+from dataclasses import dataclass,field
+from pathlib import Path
+
+import numpy as np
 
 # %% ../nbs/24_pairs.ipynb #449b730a
 @dataclass
@@ -64,902 +1403,89 @@ class PairCheck:
 
     def record(self) -> dict: # Plain values, for JSON
         "The figures and sentences, without the picture."
-        skip = ('picture', 'track')
-        return {k:(list(map(str, v)) if k in ('problems', 'notes') else v) for k,v in vars(self).items() if k not in skip}
-
-# %% ../nbs/24_pairs.ipynb #9b1f7d79
-class _Sound:
-    "A recording that is read in pieces, in the samples of another rate if need be; NaN reads as 0."
-    def __init__(self, src, sr=None, name='recording'):
-        self.mix = None
-        if isinstance(src, (str, Path)):
-            self.info = audio_info(src)
-            self.name,self.sr,self.n,self.n_ch = Path(src).name,self.info.sr,self.info.n,self.info.n_ch
-        else:
-            x = src.detach().cpu().numpy() if hasattr(src, 'detach') else np.asarray(src)
-            self.info,self.x = None,np.atleast_2d(x).astype(np.float32, copy=False)
-            self.name,self.sr = name,getattr(src, 'sr', None) or sr
-            if self.x.ndim!=2 or not self.x.size:
-                raise ValueError(f"{name}: expected (channels, samples), got {list(x.shape)}; pass one "
-                                 "recording at a time")
-            if not self.sr:
-                raise ValueError(f"{name}: expected its sample rate, got none; pass sr=44100 or what it is")
-            self.n_ch,self.n = self.x.shape
-        self.rate,self.len = self.sr,self.n
-
-    def at_rate(self, rate, own=None):
-        "Read in samples of `rate` from now on; `own` overrules the rate that the file claims."
-        g = math.gcd(int(rate), int(own or self.sr))
-        self.up,self.down,self.rate = int(rate)//g,int(own or self.sr)//g,rate
-        self.len = math.ceil(self.n*self.up/self.down)
-        return self
-
-    def raw(self, start, n):
-        "Samples as they are, `(channels, n)`; what lies outside is 0."
-        out = np.zeros((self.n_ch, n), np.float32)
-        a,b = max(start, 0),min(start+n, self.n)
-        if b<=a: return out
-        if self.info is None: out[:, a-start:b-start] = self.x[:, a:b]
-        else:
-            part = np.empty((self.n_ch, b-a), np.float32)
-            read_into(part, self.info, a)
-            out[:, a-start:b-start] = part
+        out = {k:v for k,v in vars(self).items() if k not in ('picture', 'track')}
+        for k in ('problems', 'notes'): out[k] = [str(p) for p in out[k]]
         return out
 
-    def read(self, start, n):
-        "One channel, `(n,)`, at the rate asked for."
-        x = np.nan_to_num(self.raw(*self._span(start, n)), nan=0., posinf=0., neginf=0.)
-        x = x.mean(0) if self.mix is None else x[self.mix]
-        if self.rate==self.sr and self.len==self.n: return x
-        skip = start-(start//self.up-8)*self.up
-        return resample_poly(x, self.up, self.down)[skip:skip+n].astype(np.float32)
-
-    def _span(self, start, n):
-        if self.rate==self.sr and self.len==self.n: return start,n
-        first = (start//self.up-8)*self.down
-        return first,math.ceil((start+n)/self.up+8)*self.down-first
-
-# %% ../nbs/24_pairs.ipynb #80032db2
-@dataclass
-class _Heard:
-    "What one pass over a file found; places are in samples of the file."
-    hop:int # Samples of a frame
-    level:np.ndarray # Root mean square of each frame; NaN: not listened to
-    mean:np.ndarray # Mean of each frame
-    power:np.ndarray # Of each channel
-    peak:float=0. # Largest absolute sample
-    heard:int=0 # Samples listened to
-    n_bad:int=0 # NaN or Inf
-    bad:list=field(default_factory=list) # The first places of them
-    n_clipped:int=0 # In flat runs of three or more at full scale
-    clipped:list=field(default_factory=list) # The starts of the first runs
-    n_over:int=0 # Beyond full scale
-    over:list=field(default_factory=list) # The first places of them
-    holes:list=field(default_factory=list) # `(start, n)`: exact zeros that begin abruptly
-    clicks:list=field(default_factory=list) # `(place, size)`: single samples out of line
-
-def _parts(n, sr, max_s, k=24):
-    "Which parts of a file to listen to: all, or `k` of them spread over it, first and last included."
-    most = n if max_s is None else int(max_s*sr)
-    if n<=most: return [(0, n)]
-    m = most//k
-    return [(int(s), m) for s in np.linspace(0, n-m, k)]
-
-def _runs(mask):
-    "Starts and lengths of the runs of True."
-    d = np.flatnonzero(np.diff(np.concatenate([[0], mask.view(np.int8), [0]])))
-    return d[::2],d[1::2]-d[::2]
-
-def _few(have, more, most=200): return have+[int(o) for o in more[:max(0, most-len(have))]]
-
-# %% ../nbs/24_pairs.ipynb #520e0921
-def _flat(x, h, at, full=.9999):
-    "Count what is at or beyond full scale in the block `x`."
-    big = np.abs(x).max(0)
-    if big.max(initial=0.)<full: return
-    for c in x:
-        for side in (c>=full, c<=-full):
-            s,n = _runs(side)
-            s,n = s[n>2],n[n>2]
-            h.n_clipped,h.clipped = h.n_clipped+int(n.sum()),_few(h.clipped, s+at)
-    over = np.flatnonzero(big>1.0005)
-    h.n_over,h.over = h.n_over+len(over),_few(h.over, over+at)
-
-def _hole(x, h, at, sr):
-    "Find runs of exact zeros of 2 ms and more into which the sound falls at once."
-    zero = ~x.any(0)
-    if not zero.any() or zero.all(): return
-    s,n = _runs(zero)
-    for a,m in zip(s[n>=sr//500], n[n>=sr//500]):
-        cut = float(np.abs(x[:, a-1]).max()) if a else 0.
-        if cut>.02*h.peak and len(h.holes)<1000: h.holes.append((int(a)+at, int(m)))
-
-def _click(x, h, at, sr):
-    "Find single samples that stand out from their neighbours by ten times what is usual within 5 ms."
-    d = np.abs(x[1:-1]-.5*(x[2:]+x[:-2]))
-    step = np.abs(np.diff(x))
-    for i in np.flatnonzero((d[1:-1]>.3*max(h.peak, 1e-6)) & (d[1:-1]>1.6*np.maximum(d[:-2], d[2:])))[:2000]+1:
-        a = max(0, i-sr//200)
-        near,j = d[a:i+sr//200],i-a
-        rest = max(near[:max(0, j-2)].max(initial=0.), near[j+3:].max(initial=0.))
-        lone = max(step[i-1], step[i+2])<.3*d[i]                 # a corner goes on where it came from, a click does not
-        if d[i]>10*rest and lone and len(h.clicks)<1000: h.clicks.append((int(i)+1+at, float(d[i])))
-
-# %% ../nbs/24_pairs.ipynb #3b5cd3f9
-def _listen(o, max_s=None, light=False, block=2**18):
-    "One pass over a recording."
-    hop = max(1, o.sr//200)
-    k = math.ceil(o.n/hop)
-    h = _Heard(hop, np.full(k, np.nan, np.float32), np.zeros(k, np.float32), np.zeros(o.n_ch))
-    mixed = 0.
-    for start,n in _parts(o.n, o.sr, max_s):
-        start -= start%hop
-        for s in range(start, start+n, block//hop*hop):
-            x = o.raw(s, min(block//hop*hop, o.n-s))
-            bad = ~np.isfinite(x)
-            if bad.any():
-                h.n_bad,h.bad = h.n_bad+int(bad.sum()),_few(h.bad, np.flatnonzero(bad.any(0))+s)
-                x = np.where(bad, 0, x)
-            h.peak,h.heard = max(h.peak, float(np.abs(x).max(initial=0.))),h.heard+x.shape[1]
-            h.power += np.square(x, dtype=np.float64).sum(1)
-            one = x.mean(0)
-            mixed += float(np.square(one, dtype=np.float64).sum())
-            if not light: _flat(x, h, s); _hole(x, h, s, o.sr); _click(one, h, s, o.sr)
-            at,edges = s//hop,np.arange(0, x.shape[1], hop)
-            size = np.diff(np.append(edges, x.shape[1]))
-            h.level[at:at+len(edges)] = np.sqrt(np.add.reduceat(np.square(x).mean(0), edges)/size)
-            h.mean[at:at+len(edges)] = np.add.reduceat(one, edges)/size
-    if mixed<.2*h.power.mean(): o.mix = int(h.power.argmax())     # channels that cancel one another
-    return h
-
-# %% ../nbs/24_pairs.ipynb #b53b2728
-def _smooth(p, k):
-    c = np.cumsum(np.pad(p, (k, k), mode='edge'), dtype=np.float64)
-    return np.maximum((c[2*k:]-c[:-2*k])/(2*k), 1e-30)
-
-def _white(X, k, floor_db=-60.):
-    "A spectrum flattened where it holds something, left small where it does not."
-    p = _smooth(np.abs(X)**2, k)
-    return X/np.sqrt(p+p.max()*10**(floor_db/10))
-
-def _loudness(x):
-    "How strongly a sound moves, from sample to sample, without its mean."
-    d = np.abs(np.diff(x, prepend=x[:1]))
-    return d-d.mean()
-
-def _size(n, sr):
-    "Samples of a window: near 1.5 s, a power of two, at most the recording."
-    return 2**min(round(math.log2(1.4*sr)), int(math.log2(max(n, 2))))
-
-def _places(h, n, W, most=32):
-    "Starts of windows in the dry, the liveliest in each part of it."
-    if n<=W: return [0]
-    level,m = np.nan_to_num(h.level),max(1, W//h.hop)
-    if len(level)<=m: return [0]
-    e = np.convolve(np.square(level), np.ones(m), 'valid')
-    zones = np.array_split(np.arange(len(e)), min(most, max(1, n//W)))
-    best = [int(z[e[z].argmax()]) for z in zones if len(z)]
-    return [i*h.hop for i in best if e[i]>1e-5*e.max()] or [0]
-
-# %% ../nbs/24_pairs.ipynb #fd6bcc3f
-def _peaks(r, W, part=.75, apart=24, most=6):
-    "Lags of the highest peaks of a correlation, their signs, and how far they stand out: `(k, 3)`."
-    a = np.abs(r)
-    top,rms,out = a.max(),float(np.sqrt(np.mean(np.square(r, dtype=np.float64))))+1e-20,[]
-    if not top>0: return np.zeros((0, 3))
-    a = a.copy()
-    for _ in range(most):
-        i = int(a.argmax())
-        if a[i]<part*top: break
-        out.append((i-W, np.sign(r[i]), a[i]/rms))
-        a[max(0, i-apart):i+apart] = 0
-    return np.array(out)
-
-def _alike(X, Y, W, nf):
-    "Correlation at the lags `-W` to `W`, for the power that the wet has there: a loud place is not a likelier one."
-    r,y = sfft.irfft(np.conj(X)*Y, nf)[:2*W+1],sfft.irfft(Y, nf)[:3*W]
-    c = np.cumsum(np.append(0, y.astype(np.float64)**2))
-    e = c[3*W//4:][:2*W+1]-c[W//4:][:2*W+1]
-    return r/np.sqrt(e+.1*e.max())
-
-def _search(dry, wet, places, W, centre=0):
-    "Peaks of both correlations at each place: two lists of `(k, 3)`, for lags within `W` of `centre`."
-    nf,k = sfft.next_fast_len(3*W, real=True),max(4, W//2000)
-    ends,hann = tukey(3*W, .2).astype(np.float32),np.hanning(W).astype(np.float32)
-    found = [],[]
-    for s in places:
-        x,y = dry.read(s, W),wet.read(s+centre-W, 3*W)
-        for out,f in zip(found, (lambda o: o, _loudness)):
-            X,Y = sfft.rfft(f(x)*hann, nf),sfft.rfft(f(y)*ends, nf)
-            lo = int(30*nf/dry.rate)
-            X[:lo] = 0
-            p = _peaks(_alike(_white(X, k), _white(Y, k), W, nf), W) if x.any() and y.any() else np.zeros((0, 3))
-            if len(p): p[:, 0] += centre
-            out.append(p)
-    return found
-
-# %% ../nbs/24_pairs.ipynb #b9a6e99c
-def _votes(peaks, at, line, tol):
-    "For each place the candidate nearest to a line `lag + slope*at`, as index; -1: none within `tol`."
-    out = []
-    for p,t in zip(peaks, at):
-        d = np.abs(p[:, 0]-(line[0]+line[1]*t)) if len(p) else np.array([np.inf])
-        out.append(int(d.argmin()) if d.min()<=tol else -1)
-    return np.array(out)
-
-def _lag(peaks, keep):
-    "Median lag of the places voted for."
-    return float(np.median([p[v, 0] for p,v in zip(peaks, keep) if v>=0]))
-
-def _common(peaks, at, tol=4):
-    "The lag that most places have among their candidates: lag, votes."
-    cands = np.concatenate([p for p in peaks if len(p)]) if any(map(len, peaks)) else np.zeros((0, 3))
-    if not len(cands): return 0.,np.full(len(peaks), -1)
-    lags = np.unique(cands[:, 0])
-    n = np.array([(_votes(peaks, at, (l, 0), tol)>=0).sum() for l in lags])
-    good = lags[n>=.85*n.max()]
-    l = good[np.abs(good).argmin()]
-    l = _lag(peaks, _votes(peaks, at, (l, 0), 2*tol))
-    return l,_votes(peaks, at, (l, 0), tol)
-
-def _line(peaks, at, W, tol=4, most=3e-3):
-    "The line through the candidates with most votes: `(lag at 0, slope)`, votes."
-    pts = [(t, p[i, 0]) for p,t in zip(peaks, at) for i in range(min(3, len(p)))]
-    best,votes = (0., 0.),np.full(len(peaks), -1)
-    if len(pts)<4: return best,votes
-    t,l = np.array(pts).T
-    i,j = np.triu_indices(len(pts), 1)
-    far = np.abs(t[j]-t[i])>.3*np.ptp(t)
-    i,j = i[far],j[far]
-    slope = (l[j]-l[i])/(t[j]-t[i])
-    ok = np.abs(slope)<most
-    i,slope = i[ok],slope[ok]
-    if len(i)>3000: pick = np.linspace(0, len(i)-1, 3000).astype(int); i,slope = i[pick],slope[pick]
-    if not len(i): return best,votes
-    n = [(np.abs(l-(l[a]+s*(t-t[a])))<tol+abs(s)*W/4).sum() for a,s in zip(i, slope)]
-    a,s = i[int(np.argmax(n))],slope[int(np.argmax(n))]
-    line = (l[a]-s*t[a], s)
-    for _ in range(2):
-        votes = _votes(peaks, at, line, tol+abs(line[1])*W/4)
-        on = [(u, p[v, 0]) for p,u,v in zip(peaks, at, votes) if v>=0]
-        if len(on)<3 or np.ptp([u for u,_ in on])==0: break
-        line = tuple(np.polyfit(*np.array(on).T, 1)[::-1])
-    return line,votes
-
-# %% ../nbs/24_pairs.ipynb #3269e3af
-def _steps(peaks, at, lag, votes, tol=4):
-    "Where the lag is another for two places and more in a row: `(index of the first, lag)`."
-    out,i = [],0
-    while i<len(peaks):
-        if votes[i]>=0 or not len(peaks[i]): i += 1; continue
-        l,j = peaks[i][0, 0],i+1
-        while j<len(peaks) and votes[j]<0 and len(peaks[j]) and np.abs(peaks[j][:, 0]-l).min()<=tol: j += 1
-        if j-i>=2 and abs(l-lag)>tol: out.append((i, j, float(l)))
-        i = max(j, i+1)
-    return out
-
-@dataclass
-class _Agreed:
-    "What the places say together, by one method."
-    lag:float # Samples, in the middle of the file
-    votes:np.ndarray # Which candidate each place voted for, -1: none
-    part:float # Part of the places that agree
-    slope:float=0. # Samples of lag for each sample of time
-    steps:list=field(default_factory=list) # Where it changes: `(first place, end, lag)`
-    sure:bool=False # More than chance
-
-def _agree(peaks, at, W, centre=0, least=6.):
-    "One lag, a line or steps, whichever explains the places; chance peaks stand out less than `least`."
-    peaks = [p[p[:, 2]>least] if len(p) else p for p in peaks]
-    K = len(peaks)
-    line,on = _line(peaks, at, W)
-    m = int((on>=0).sum())
-    for tol,part in ((4, .3), (16, .5), (64, .6)):               # low notes and vibrato blur the lag
-        lag,votes = _common(peaks, at, tol)
-        n = int((votes>=0).sum())
-        if tol==4 and m>=6 and m>1.3*n+1:
-            mid = line[0]+line[1]*(at[0]+at[-1])/2
-            return _Agreed(mid, on, m/K, slope=line[1], sure=m>=.4*K),peaks
-        if n>=max(3, part*K) and (tol==4 or abs(lag-centre)<W/12): break
-    else: part = 2.
-    top = max([p[v, 2] for p,v in zip(peaks, votes) if v>=0], default=0.)
-    steps = _steps(peaks, at, lag, votes) if tol==4 else []
-    sure = n>=max(3, part*K) or (n>=2 and n>=.6*K and top>8) or (K==1 and n==1 and top>10)
-    return _Agreed(lag, votes, n/K, steps=steps, sure=sure),peaks
-
-# %% ../nbs/24_pairs.ipynb #d143384c
-def _spectra(dry, wet, places, lags, W):
-    "Power of both and their cross spectrum in each half of each window, `(2*places, 3, bins)`, the wet read `lags` later; frames, size."
-    n,m = max(256, W//8),max(512, W)
-    w,out,frames = np.hanning(n).astype(np.float32),[],0
-    cut = lambda x: sfft.rfft(np.lib.stride_tricks.sliding_window_view(x, n)[::n//2]*w, axis=-1).astype(np.complex128)
-    for s,l in zip(places, lags):
-        X,Y = cut(dry.read(s, m)),cut(wet.read(s+int(l), m))
-        for h in np.array_split(np.stack([abs(X)**2, abs(Y)**2, X.conj()*Y]), 2, axis=1): out.append(h.sum(1))
-        frames += len(X)
-    return np.array(out),frames,n
-
-def _coherent(sxx, syy, sxy, frames):
-    "Squared coherence of each bin, with the part that chance gives taken away (Carter 1987)."
-    g = abs(sxy)**2/(sxx*syy+1e-30)*((sxx>sxx.max()*1e-8) & (syy>syy.max()*1e-8))
-    return np.clip((g-1.5/frames)/(1-1.5/frames), 0, 1)
-
-def _explained(spectra, frames):
-    "Part of the wet's power that a linear filter of the dry explains."
-    sxx,syy,sxy = spectra.sum(0)
-    return float((_coherent(sxx.real, syy.real, sxy, frames)*syy.real).sum()/(syy.real.sum()+1e-30))
-
-def _minimum_phase(size, w, n):
-    "Phase of the minimum-phase filter with the log magnitude `size`, which is known where `w` is not 0."
-    f = np.arange(len(size))
-    cw,cs = np.cumsum(np.append(0, w)),np.cumsum(np.append(0, w*size))
-    a = np.floor(f*2**(-1/6)).astype(int)
-    b = np.minimum(np.ceil(f*2**(1/6)).astype(int)+1, len(f))
-    v = np.flatnonzero((w>.02*w.max()) & (f>0))
-    known = (cs[b]-cs[a])[v]/np.maximum(cw[b]-cw[a], 1e-12)[v]
-    log = np.interp(f, v, known)
-    slope = lambda i,j: (known[j]-known[i])/math.log(v[j]/v[i]) if v[j]>v[i] else 0.
-    up = slope(int(np.searchsorted(v, v[-1]/1.5)), len(v)-1)     # beyond what is known the slope goes on
-    down = slope(0, min(len(v)-1, int(np.searchsorted(v, v[0]*1.5))))
-    log[v[-1]:] = known[-1]+min(up, 0)*np.log(f[v[-1]:]/v[-1])
-    log[1:v[0]] = known[0]+max(down, 0)*np.log(f[1:v[0]]/v[0])
-    log[0] = log[1]
-    c = np.fft.irfft(log, n)
-    c[1:n//2] *= 2
-    c[n//2+1:] = 0
-    return np.fft.rfft(c).imag
-
-def _excess(spectra, frames, n, fine=8):
-    "Delay that is left when the filter's own is taken away, in samples, and how clearly it is upright (+) or inverted (-)."
-    sxx,syy,sxy = spectra.sum(0)
-    sxx,syy = sxx.real,syy.real
-    g = _coherent(sxx, syy, sxy, frames)
-    w = g/(1-np.minimum(g, .98))
-    if (w>.02*w.max()).sum()<8 or not w.max()>0: return 0.,0.
-    size = .5*np.log((_smooth(syy*w, 3)+1e-30)/(_smooth(sxx*w, 3)+1e-30))
-    r = np.fft.irfft(np.exp(1j*(np.angle(sxy)-_minimum_phase(size, w, n)))*w, n*fine)
-    i = int(np.abs(r).argmax())
-    near = np.roll(r, len(r)//2-i)[len(r)//2-64*fine:len(r)//2+64*fine]
-    a,b = max(near.max(), 0),max(-near.min(), 0)
-    return (i if i<n*fine//2 else i-n*fine)/fine,float((a-b)/max(a, b, 1e-20))
-
-# %% ../nbs/24_pairs.ipynb #01ce322a
-def _wander(spectra, frames, n, fine=8):
-    "How much later or earlier than on average the wet is at each place, samples; the filter counts for nothing here."
-    sxx,syy,sxy = spectra.sum(0)
-    w = _coherent(sxx.real, syy.real, sxy, frames)
-    out = []
-    for a,b,c in spectra:
-        r = np.fft.irfft(w*c*np.exp(-1j*np.angle(sxy))/np.sqrt(a.real*b.real+1e-20), n*fine)
-        i = int(r.argmax())
-        out.append((i if i<n*fine//2 else i-n*fine)/fine)
-    return np.array(out)
-
-# %% ../nbs/24_pairs.ipynb #afcc5042
-def _quiet_before(h, sr, gap_ms=40):
-    "Samples of the dry near which a sound begins after a silence."
-    level = np.nan_to_num(h.level, nan=np.inf)
-    loud = np.nanmax(h.level)
-    m = max(1, int(gap_ms*sr/1000/h.hop))
-    padded = np.concatenate([np.zeros(m), level])
-    quiet = np.lib.stride_tricks.sliding_window_view(padded, m).max(1)[:len(level)]     # of the `m` frames before each
-    rise = (quiet<1e-3*loud) & (level>20*quiet) & (level>2e-3*loud)
-    s,_ = _runs(rise)
-    return s*h.hop
-
-def _leaves(x, a, sr):
-    "The first sample after `a` at which `x` leaves the noise it had before; None if that is not clear."
-    floor,top = np.abs(x[:a]).max(initial=0.),np.abs(x[a:]).max(initial=0.)
-    if top<30*floor or top<=1e-5: return None
-    i = int((np.abs(x[a:])>max(2*floor, 1e-6*top)).argmax())
-    return (a+i, floor<1e-6*top) if i else None
-
-def _edges(dry, wet, h, lag, sr, most=24):
-    "Where sounds begin after silence: `(place in the dry, lag of the wet, whether both were silent to the last bit)`."
-    at,room,out = _quiet_before(h, sr),int(.03*sr),[]
-    if len(at)>most: at = at[np.linspace(0, len(at)-1, most).astype(int)]
-    for s in at:
-        s = int(s)-h.hop-room
-        x = _leaves(dry.read(s, 3*room), room//2, sr)
-        if x is None: continue
-        i = s+x[0]
-        y = _leaves(wet.read(i+int(round(lag))-2*room, 4*room), room, sr)
-        if y is not None: out.append((i, y[0]-2*room+int(round(lag)), x[1] and y[1]))
-    return out
-
-def _edge(edges, near=3):
-    "The lag that most edges share, the earliest of equals, and how far it can be relied on (0 to 2); None if they do not agree."
-    if not edges: return None,0
-    l,clean = np.array([e[1] for e in edges]),np.array([e[2] for e in edges])
-    n = np.array([(np.abs(l-o)<=near).sum() for o in l])
-    with_it = np.abs(l-l[n==n.max()].min())<=near
-    if n.max()<max(1, .5*len(l)): return None,0
-    return int(np.median(l[with_it])),2 if with_it.sum()>=3 else int(clean[with_it].any())
-
-# %% ../nbs/24_pairs.ipynb #ebc65127
-def _far(hx, hy, sr, ratio, most_s=120.):
-    "Likely offsets of the two by their levels, for recordings that start at other times, samples of the dry."
-    def rises(h):
-        v = np.log(np.nan_to_num(h.level)+1e-4*np.nanmax(h.level)+1e-9)
-        return np.maximum(np.diff(v, prepend=v[:1]), 0)
-    a,b = rises(hx),rises(hy)
-    if ratio!=1: b = np.interp(np.arange(int(len(b)*ratio))/ratio, np.arange(len(b)), b)
-    a,b = a-a.mean(),b-b.mean()
-    n = sfft.next_fast_len(len(a)+len(b))
-    r = sfft.irfft(sfft.rfft(a, n).conj()*sfft.rfft(b, n), n)
-    m = min(n//2-1, int(most_s*200), int(.8*max(len(a), len(b))))
-    r = np.concatenate([r[-m:], r[:m+1]])
-    out,least = [],4*np.std(r)
-    for _ in range(3):
-        i = int(r.argmax())
-        if r[i]<least: break
-        out.append((i-m)*hx.hop)
-        r[max(0, i-20):i+20] = 0
-    return out
-
-# %% ../nbs/24_pairs.ipynb #bcf60a8a
-_dry_word = re.compile(r'(?<![a-z])(input|dry|clean|di|in)(?![a-z])', re.I)
-_wet_word = re.compile(r'(?<![a-z])(target|wet|amped|processed|out|output)(?![a-z])', re.I)
-
-def _names(a, b):
-    "What the file names say: 1 as given, -1 the other way round, 0 nothing."
-    one = lambda s: bool(_dry_word.search(Path(s).stem))-bool(_wet_word.search(Path(s).stem))
-    x,y = one(a),one(b)
-    return 1 if x>0>y else -1 if y>0>x else 0
-
-def _features(u):
-    "A sound bent in several ways: what a curve without memory can make of it."
-    u = u/(np.sqrt(np.mean(u**2))+1e-12)
-    return np.stack([u, np.tanh(.3*u), np.tanh(u), np.tanh(3*u), np.tanh(10*u), np.abs(u)])
-
-def _bends(u, v, back=4, taps=20):
-    "By how much bending `u` before a short filter brings it nearer to `v`, as logarithm; a filter alone brings nothing."
-    return math.log((_left_over(u, v, back, taps, 1)+1e-5)/(_left_over(u, v, back, taps, 6)+1e-5))
-
-def _left_over(u, v, back, taps, curves):
-    "Part of `v` that a bent and shortly filtered `u` cannot explain, on the last third."
-    f = np.lib.stride_tricks.sliding_window_view(_features(u)[:curves], taps, axis=1)[:, ::2]
-    A = np.moveaxis(f, 0, 1).reshape(f.shape[1], -1)
-    A = np.append(A, np.ones((len(A), 1)), 1)
-    b = v[taps-1-back:][:2*len(A):2]
-    k = min(len(A), len(b))
-    A,b,cut = A[:k],b[:k],k*2//3
-    G = A[:cut].T@A[:cut]
-    w = np.linalg.solve(G+1e-7*np.trace(G)/len(G)*np.eye(len(G)), A[:cut].T@b[:cut])
-    return float(np.sum((A[cut:]@w-b[cut:])**2)/(np.sum(b[cut:]**2)+1e-20))
-
-def _causal(u, v, taps=1024):
-    "Part of `v` that a filter of the past of `u` cannot explain, on the last third."
-    import torch
-    from fastproaudio.dsp import best_fir,fft_conv
-    u,v = [torch.from_numpy(np.ascontiguousarray(o, dtype=np.float32)) for o in (u, v)]
-    cut = len(u)*2//3
-    h = best_fir(u[:cut], v[:cut], taps, ridge_db=-60, n_iter=30)
-    e = fft_conv(u, h)[cut:]-v[cut:]
-    return float(e.square().sum()/(v[cut:].square().sum()+1e-20))
-
-# %% ../nbs/24_pairs.ipynb #f3cdb1da
-def _level_evidence(lx, ly):
-    "What the levels of aligned frames say of the order."
-    top = lambda l: 20*np.log10(np.maximum(l, 1e-9)/max(np.percentile(l, 95), 1e-9))
-    x,y = top(lx),top(ly)
-    long = lambda q: np.convolve(q, np.ones(20), 'same')>19.5                # silent for 100 ms, not only between two waves
-    on,back = np.mean(long(x<-60) & (y>-45)),np.mean(long(y<-60) & (x>-45))
-    noise = np.percentile(y, 2)-np.percentile(x, 2)
-    live = (x>-40) & (y>-40)
-    spread = math.log((np.std(x[live])+.5)/(np.std(y[live])+.5)) if live.sum()>20 else 0.
-    return {'sounds on after the other': float(np.clip(math.log((on+.003)/(back+.003)), -3, 3)),
-            'noise': float(np.clip(.05*noise, -1, 1)), 'dynamics': float(np.clip(2*spread, -1, 1))}
-
-def _follows(lx, ly, past=12):
-    "How much better the gain follows the past level of the first than of the second: a compressor listens to its input."
-    live = (lx>1e-3*lx.max()) & (ly>1e-3*ly.max())
-    a,b = np.log(np.maximum(lx, 1e-9)),np.log(np.maximum(ly, 1e-9))
-    def left(l, gain):
-        f = np.lib.stride_tricks.sliding_window_view(l, past)
-        f = np.concatenate([f, np.maximum(f[:, ::3]-np.median(l[live]), 0), f[:, -1:]**2, np.ones((len(f), 1))], 1)
-        ok,g,cut = live[past-1:],gain[past-1:],len(f)*2//3
-        tr,te = ok & (np.arange(len(f))<cut),ok & (np.arange(len(f))>=cut)
-        if tr.sum()<200 or te.sum()<80 or g[te].std()<.05: return 1.
-        A = f[tr]
-        w = np.linalg.solve(A.T@A+1e-2*np.eye(A.shape[1]), A.T@g[tr])
-        return float(np.mean((f[te]@w-g[te])**2))
-    return math.log(left(b, b-a)/left(a, b-a))
-
-def _fills(x, y, n=4096, m=16):
-    "How much less `y` is gathered in single frequencies than `x`, in bands that both have: what bends a tone fills the gaps."
-    if len(x)<2*n: return 0.
-    w = np.hanning(n).astype(np.float32)
-    def bands(o):
-        p = abs(sfft.rfft(np.lib.stride_tricks.sliding_window_view(o, n)[::n//2]*w, axis=-1)[:, 8:])**2
-        p = p[:, :p.shape[1]//m*m].reshape(len(p), -1, m)+1e-12*p.max()+1e-30
-        return p.mean(-1),np.log(p.mean(-1))-np.log(p).mean(-1)
-    (ex,cx),(ey,cy) = bands(x),bands(y)
-    ok = (ex>1e-5*ex.max(1, keepdims=True)) & (ey>1e-5*ey.max(1, keepdims=True)) & (ex.max(1)>1e-4*ex.max())[:, None]
-    return float((cx-cy)[ok].mean()) if ok.sum()>20 else 0.
-
-def _order(dry, wet, hx, hy, lag, places, W):
-    "Evidence for dry being the input, by name: positive for, negative against."
-    k = min(len(hx.level), len(hy.level))
-    off = int(round(lag/hx.hop))
-    a,b = max(0, -off),min(len(hx.level), len(hy.level)-off)
-    out = {}
-    if b-a>40:
-        lx,ly = hx.level[a:b],hy.level[a+off:b+off]
-        ok = np.isfinite(lx) & np.isfinite(ly)
-        if ok.sum()>40:
-            out.update(_level_evidence(lx[ok], ly[ok]))
-            out['gain follows'] = float(np.clip(_follows(lx[ok], ly[ok]), -1, 1))
-    n = min(2*W, 60_000)
-    pairs = [(dry.read(s, n), wet.read(s+int(round(lag)), n)) for s in places[::max(1, math.ceil(len(places)/5))]]
-    pairs = [(x, y) for x,y in pairs if n>4000 and x.std()>1e-5 and y.std()>1e-5]
-    if pairs:
-        middle = lambda f: float(np.median([f(x, y) for x,y in pairs]))
-        ratio = lambda f: middle(lambda x,y: math.log((f(y, x)+1e-4)/(f(x, y)+1e-4)))
-        out['bends'] = float(np.clip(1.5*middle(lambda x,y: _bends(x, y)-_bends(y, x)), -3, 3))
-        out['rings on'] = float(np.clip(.7*ratio(_causal), -2, 2))
-        out['peaks'] = float(np.clip(middle(lambda x,y: math.log((abs(x).max()/x.std())/(abs(y).max()/y.std()))), -1, 1))
-        out['fills the gaps'] = float(np.clip(4*middle(_fills), -3, 3))
-    if abs(lag)>8: out['late'] = 1.5 if lag>0 else -2.
-    named = _names(dry.name, wet.name) if dry.info and wet.info else 0
-    if named: out['names'] = 5.*named
-    return {k:round(v, 2) for k,v in out.items()}
-
-# %% ../nbs/24_pairs.ipynb #3daa8a25
-@dataclass
-class _Time:
-    "What was measured of the time between the two."
-    W:int # Samples of a window
-    places:list # Their starts
-    at:np.ndarray # Their middles
-    phase:_Agreed # By the waveform
-    level:_Agreed # By the level
-    peaks:tuple # What both found
-    centre:int=0 # Where the search was centred
-
-    @property
-    def best(self): # The method to go by: the waveform if it is sure
-        return self.level if self.level.sure and not self.phase.sure else self.phase
-    @property
-    def sure(self): return self.phase.sure or self.level.sure
-    @property
-    def lags(self): # At each place, whole samples
-        b = self.best
-        out = b.lag+b.slope*(self.at-(self.at[0]+self.at[-1])/2)
-        for i,j,l in b.steps: out[i:j] = l
-        return np.round(out).astype(int)
-
-def _measure(dry, wet, h, most=32, centre=0):
-    "Search at all places and see what they agree on."
-    W = _size(dry.n, dry.sr)
-    places = _places(h, dry.n, W, most)
-    places = [s for s in places if -W//2<=s+centre<wet.len-W//2] or places
-    at = np.array(places)+W/2
-    found = _search(dry, wet, places, W, centre)
-    (a,p),(b,q) = [_agree(f, at, W, centre) for f in found]
-    if not a.sure and b.sure:                                    # level alone: two takes at one tempo agree a little too
-        b.sure = bool(np.median([o[v, 2] for o,v in zip(q, b.votes) if v>=0])>20)
-    t = _Time(W, places, at, a, b, (p, q), centre)
-    if centre:                                                   # far away only what is certain counts
-        for o in (a, b): o.sure = o.sure and (o.votes>=0).sum()>=3
-    if a.sure and (a.part<.8 or centre) and not b.sure: a.sure = _explained(*_spectra(dry, wet, places, t.lags, W)[:2])>.05       # chance
-    return t
-
-def _supported(peaks, lag, tol=4): return np.array([len(p)>0 and np.abs(p[:, 0]-lag).min()<=tol for p in peaks])
-
-def _outvoted(t, edge, trusted):
-    "Whether level and edges agree with one another and not with the waveform: then it is not a filter that changes the wave."
-    return bool(trusted and t.level.sure and t.phase.sure and abs(t.level.lag-edge)<=4<abs(t.phase.lag-edge)-abs(t.level.lag-edge)
-                and not t.level.slope and not t.phase.steps)
-
-def _decide(t, fine, edge, trusted):
-    "The latency, from what each method says: the earliest that can be relied on, because a target must not come too soon."
-    raw = t.best.lag
-    lag = fine if t.phase.sure else raw
-    if trusted and (abs(raw-edge)<=1 or (t.level.sure and abs(t.level.lag-edge)<=1)): lag = min(raw, edge) if abs(raw-edge)<=1 else edge
-    elif -1<=raw<lag: lag = raw
-    lag = int(round(lag))
-    if not trusted: return lag
-    if edge<lag-1: return edge if edge>=-1 or trusted==2 or lag<-1 else lag
-    repeats = abs(edge-lag)>24 and _supported(t.peaks[0], edge, 3).mean()>=.5    # many lags fit: the beginning decides
-    return edge if edge>lag+2 and (repeats or not t.phase.sure) else lag
-
-# %% ../nbs/24_pairs.ipynb #addd08e9
-def _blur(g, w_sr, n):
-    "How far the lag of a place may be off by what is played there, samples: a third of a radian where the two are coherent."
-    w = g/(1-np.minimum(g, .98))
-    f = np.arange(len(g))*w_sr/n
-    return .3*w_sr/(2*np.pi*max(math.sqrt((w*f**2).sum()/max(w.sum(), 1e-12)), 1.))
-
-def _drift(at, course, blur):
-    "Slope of the lag over time, samples per sample; 0 if it is not clear."
-    line = np.polyfit(at, course, 1) if len(at)>5 else (0, 0)
-    off = np.abs(course-np.polyval(line, at))
-    keep = off<=max(8, 6*np.median(off))
-    if keep.sum()<6: return 0.
-    x,y = at[keep],course[keep]
-    slope,mid = np.polyfit(x, y, 1)
-    halves = [np.polyfit(x[i::2], y[i::2], 1)[0] for i in (0, 1)]                # each second place tells the same,
-    if len(x)>=12: halves += [np.polyfit(x[i], y[i], 1)[0] for i in np.array_split(np.arange(len(x)), 2)]   # each half too
-    rest,change = y-slope*x-mid,abs(slope)*np.ptp(x)
-    clear = change>=max(1.5, blur) and np.std(rest)<.2*change and all(.4*abs(slope)<np.sign(slope)*h<2*abs(slope) for h in halves)
-    return float(slope) if clear else 0.
-
-def _jumps(t, blur):
-    "Where the latency changes at once: `(place, lag before, lag after)`, in samples of the dry."
-    out,prev,b = [],t.best.lag,t.best
-    other = t.peaks[0] if b is t.level else t.peaks[1]
-    keeps = _supported(other, b.lag, 8)
-    now = [b.lag]*len(t.at)
-    for i,j,l in b.steps:
-        goes = _supported(other[i:j], l, 12).mean()>=.5 or abs(l-b.lag)<t.W/12 and min(b is t.phase and p[0, 2] for p in t.peaks[0][i:j])>12
-        near = abs(l-b.lag)<t.W/12 or j-i>=4                     # two places far off may be chance
-        if keeps[i:j].mean()<.5 and goes and near and abs(l-b.lag)>max(4, blur): now[i:j] = [l]*(j-i)           # the other method does not hold on to the old one
-    for k in range(1, len(now)):
-        if now[k]!=now[k-1]: out.append((int((t.at[k]+t.at[k-1])/2), now[k-1], now[k]))
-    return out
-
-def _small_jump(at, wander, blur):
-    "A step in the fine course of the lag: `(place, size)`, or None."
-    best = None
-    for i in range(4, len(wander)-3):
-        a,b = np.median(wander[:i]),np.median(wander[i:])
-        rest = np.mean(np.abs(wander[:i]-a)) + np.mean(np.abs(wander[i:]-b))
-        if best is None or rest<best[0]: best = rest,i,float(b-a)
-    if best is None or abs(best[2])<max(2, blur) or best[0]>.3*abs(best[2]): return None
-    return int((at[best[1]-1]+at[best[1]])/2),best[2]
-
-# %% ../nbs/24_pairs.ipynb #8fc67f81
-def _times(at, sr, most=5):
-    "Places as a list of times to read."
-    s = [f"{o/sr:.2f}" for o in at[:most]]
-    return ', '.join(s)+(' s' if len(at)<=most else ', ... s')
-
-def _groups(at, sr):
-    "Places of which those within a tenth of a second are one."
-    at = np.unique(np.asarray(at, dtype=np.int64))
-    return at[np.diff(at, prepend=-sr)>sr//10].tolist() if len(at) else []
-
-def _count(n, what): return f"{n:,} {what}" + ('' if n==1 else 's')
-
-def _file_problems(o, h, who):
-    "What is wrong with one recording by itself."
-    out,add = [],lambda kind,text,at=(): out.append(Problem(f"{who} ({o.name}): {text}", kind, [a/o.sr for a in at]))
-    if h.n_bad: add('nan', f"{_count(h.n_bad, 'sample')} not a number or infinite, the first at "
-                           f"{_times(h.bad, o.sr, 1)}; export it again", h.bad)
-    if h.peak==0: add('silent', "silence throughout; check what was connected, or that the right file was "
-                                "exported"); return out
-    if h.peak<1e-3: add('quiet', f"its loudest sample is {20*math.log10(h.peak):.0f} dB of full scale; "
-                                 "record it with more gain")
-    if h.n_over:
-        add('loud', f"{_count(h.n_over, 'sample')} beyond full scale, up to {20*math.log10(h.peak):+.1f} dB; "
-                    "lower the level by that "
-            f"much, or other programs will clip it", h.over)
-    elif h.n_clipped:
-        at = _groups(h.clipped, o.sr)
-        add('clipped', f"{_count(h.n_clipped, 'sample')} flat at full scale in "
-                       f"{_count(len(at), 'place')}{' and more' if len(h.clipped)>=200 else ''} "
-            f"({_times(at, o.sr)}); record it at a lower level" + (", unless clipping is the effect" if who=='wet' else ''), at)
-    dc = _offset(h)
-    if dc: add('dc', f"a constant offset of {dc:+.4f} of full scale, in its silences too; take it out with a "
-                     "high-pass at 5 Hz")
-    dead = [c+1 for c,p in enumerate(h.power) if p<1e-7*h.power.max()]
-    if dead: add('channel', f"channel {', '.join(map(str, dead))} of {o.n_ch} is silent; mix it to one "
-                            "channel, or record it again")
-    return out
-
-def _offset(h):
-    "DC of a recording: what is left in its quietest frames; 0 if it is small or only the sound's own."
-    ok = np.isfinite(h.level)
-    lev,mean = h.level[ok],h.mean[ok]
-    if not len(lev): return 0.
-    k = max(1, min(20, len(lev)//20))
-    lev,mean = [o[:len(o)//k*k].reshape(-1, k).mean(1) for o in (lev.astype(np.float64)**2, mean)]
-    ac = np.sqrt(np.maximum(lev-mean**2, 0))
-    quiet = ac<=np.percentile(ac, 10)
-    dc,loud = float(np.median(mean[quiet])),float(np.percentile(ac, 95))
-    if np.median(ac[quiet])<.05*loud: return dc if abs(dc)>max(1e-3, .005*loud) and np.std(mean[quiet])<.5*abs(dc) else 0.
-    if len(ac)<8 or np.std(ac)<.15*np.mean(ac):                  # equally loud throughout: what bends unevenly has a mean too
-        dc = float(np.median(mean))
-        return dc if abs(dc)>.5*loud else 0.
-    if abs(np.corrcoef(ac, mean)[0, 1])>.7: return 0.            # it comes and goes with the sound: the effect's own
-    dc = float(np.median(mean))
-    return dc if abs(dc)>max(.1*loud, 1e-3, 4*np.std(mean)/math.sqrt(len(mean))) else 0.
-
-# %% ../nbs/24_pairs.ipynb #c953d6df
-def _form_problems(dry, wet):
-    "What the headers of the two say."
-    out = []
-    if dry.sr!=wet.sr:
-        out.append(Problem(f"the dry has {dry.sr} Hz, the wet {wet.sr} Hz; convert one with `resample_file`, "
-                           "or pass resample=True and sr", 'rate'))
-    if dry.n_ch!=wet.n_ch:
-        out.append(Problem(f"the dry has {_count(dry.n_ch, 'channel')}, the wet {wet.n_ch}; mix one of them, or pass "
-                           f"n_ch=({dry.n_ch}, {wet.n_ch}) and a model with that", 'channels'))
-    return out
-
-def _length_problem(dry, wet):
-    "Whether one goes on when the other has ended."
-    more = wet.len-dry.n
-    if abs(more)<=(1 if wet.sr!=dry.sr else 0): return []
-    a,b = ('wet', 'dry') if more>0 else ('dry', 'wet')
-    return [Problem(f"the {a} is {_count(abs(more), 'sample')} ({abs(more)/dry.sr:.3f} s) longer than the "
-                    f"{b}; align=True keeps what both have, "
-                    "trim=True does if they start together", 'length')]
-
-def _hole_problems(dry, wet, hx, hy, lag):
-    "Drop-outs and clicks in the wet where the dry has none."
-    out,to = [],lambda s: int(round(s*dry.sr/wet.sr))-lag
-    holes,clicks = [],[]
-    for s,n in hy.holes:
-        x = dry.read(to(s)+8, max(8, n-16))
-        if n<wet.sr//2 and np.sqrt(np.mean(x**2))>.05*hx.peak and np.abs(x).max()>.25*hx.peak: holes.append((s, n))   # no gate, no crusher
-    for s,_ in hy.clicks[:200]:
-        x = dry.read(to(s)-dry.sr//100, 2*(dry.sr//100))
-        d = np.abs(x[1:-1]-.5*(x[2:]+x[:-2]))
-        m,k = len(d)//2,max(4, dry.sr//1000)
-        if d[m-k:m+k].max()<4*max(d[:m-k].max(), d[m+k:].max(), 1e-4*hx.peak): clicks.append(s)
-    if holes:
-        at,ms = _groups([s for s,_ in holes], wet.sr),1000*sum(n for _,n in holes)/wet.sr
-        out.append(Problem(f"wet ({wet.name}): the sound drops out {_count(len(at), 'time')}, {ms:.0f} ms in "
-                           f"all ({_times(at, wet.sr)}); "
-                           "record it again with a larger buffer", 'dropout', [a/wet.sr for a in at]))
-    if clicks:
-        at = _groups(clicks, wet.sr)
-        out.append(Problem(f"wet ({wet.name}): {_count(len(at), 'click')} of a single sample that the dry "
-                           f"has not ({_times(at, wet.sr)}); "
-                           "check the digital connection and record it again", 'click', [a/wet.sr for a in at]))
-    return out
-
-def _gap_problem(hx, hy, lag, sr):
-    "Whether the wet falls silent for half a second and more while the dry is loud."
-    off = int(round(lag/hx.hop))
-    a,b = max(0, -off),min(len(hx.level), len(hy.level)-off)
-    if b-a<200: return []
-    x,y = np.nan_to_num(hx.level[a:b]),hy.level[a+off:b+off]
-    half = np.ones(100)/100
-    loud = np.convolve(x**2, half, 'same')>.1*np.mean(x**2)
-    dead = np.convolve(np.nan_to_num(y, nan=1.)<3e-4*np.nanpercentile(y, 95), half, 'same')>.99
-    s,n = _runs(loud & dead)
-    if not len(s): return []
-    at = ((s+a)*hx.hop/sr).tolist()
-    return [Problem(f"the wet falls silent while the dry plays, {_count(len(s), 'time')} ({_times(at, 1)}); "
-                    "record it again", 'gap', at)]
-
-# %% ../nbs/24_pairs.ipynb #e71afc85
-def _time_problems(r, t, jumps, inverted_at):
-    "Latency, drift, jumps and polarity as sentences."
-    out,ms = [],lambda n: f"{abs(n)*1000/r.sr:.2f} ms"
-    add = lambda kind,text,at=(): out.append(Problem(text, kind, at))
-    if jumps:
-        s,a,b = jumps[0]
-        add('jump', f"the latency jumps from {a:.0f} to {b:.0f} samples near {s/r.sr:.1f} s" +
-            (f", and {_count(len(jumps)-1, 'more time')}" if len(jumps)>1 else '') +
-            "; samples were lost or added while recording: record it again, or cut the file there", [o[0]/r.sr for o in jumps])
-    elif r.drift_ppm:
-        total = r.drift_ppm*1e-6*r.n_dry
-        add('drift', f"the wet's clock is {abs(r.drift_ppm):.1f} ppm {'slow' if r.drift_ppm>0 else 'fast'}: "
-                     f"the latency moves by {total:+.1f} samples over "
-            "the file; record both on one clock, or use align_pair(..., drift=True)")
-    if r.latency is not None and not jumps and (not r.drift_ppm or abs(r.latency)>8):
-        if r.latency>2: add('late', f"the wet is {_count(r.latency, 'sample')} ({ms(r.latency)}) late; pass "
-                                    "align=True, or align_pair writes aligned files")
-        if r.latency<-2:
-            add('early', f"the wet is {_count(-r.latency, 'sample')} ({ms(r.latency)}) early, before its "
-                         "cause; pass align=True, or check that "
-                "the files are not exchanged")
-    if r.polarity<0:
-        add('inverted', "the wet is upside down (its polarity is inverted); a model learns that as well, but "
-                        "mixed with the dry it cancels: "
-            "turn it over if the effect does not do that")
-    return out
-
-def _order_problem(r):
-    "Whether the files look exchanged."
-    if r.swapped<.6: return [],[]
-    why = ', '.join(k for k,v in sorted(r.evidence.items(), key=lambda o: o[1])[:3] if v<0)
-    text = (f"dry ({r.dry}) and wet ({r.wet}) look exchanged (probability {r.swapped:.2f}, by: {why}); give "
-            "them in the other order if that is so")
-    p = [Problem(text, 'swapped')]
-    return (p, []) if r.swapped>=.9 else ([], p)
-
-# %% ../nbs/24_pairs.ipynb #8be19ea5
-def _other_rate(dry, wet, hx, most):
-    "A sample rate that makes the two fit, if the wet's header is wrong; None if none does."
-    common = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
-    for own in sorted(common, key=lambda o: abs(wet.n/o-dry.n/dry.sr)):
-        if own==wet.sr: continue
-        if not .9<(wet.n/own)/(dry.n/dry.sr)<1.11: continue
-        t = _measure(dry, wet.at_rate(dry.sr, own), hx, min(most, 12))
-        if t.sure: return own,t
-    wet.at_rate(dry.sr)
-    return None,None
-
-def _apart(dry, wet, hx, hy, t, most):
-    "Search again around the offset of the levels, if the waveforms do not meet where they should."
-    for lag in _far(hx, hy, dry.sr, dry.sr/wet.sr*hy.hop/hx.hop):
-        if abs(lag)<t.W//2: continue
-        far = _measure(dry, wet, hx, most, lag)
-        if far.sure and far.best.part>t.best.part*t.sure+.15: return far
-    return t
-
-def _different(r, t):
-    "The sentence for two recordings that have nothing in common, or not at all places."
-    if not t.sure:
-        n = max(t.phase.part, t.level.part)
-        if t.W<4000: return [],[Problem(f"{_count(r.n_dry, 'sample')} are too few to measure the latency; "
-                                        "record some seconds", 'short')]
-        return [Problem(f"dry and wet are not the same performance: of {_count(len(t.places), 'place')} that "
-                        f"were searched {n*len(t.places):.0f} agree on a "
-                        f"latency, none within {t.W/r.sr:.1f} s; check that the files belong together", 'different')],[]
-    peaks,tol = (t.peaks[0], 8) if t.phase.sure else (t.peaks[1], 60)
-    at = lambda peaks,lags,tol: np.array([len(p)>0 and np.abs(p[:, 0]-l).min()<=tol for p,l in zip(peaks, lags)])
-    has = at(peaks, t.lags if t.best.slope else [t.best.lag]*len(t.lags), tol) | (at(t.peaks[0], t.lags, 8) & at(t.peaks[1], t.lags, 12))
-    s = [(a,b) for a,b in zip(*_runs(~has)) if b>=4]
-    for i in range(4, len(has)-3):
-        if has[:i].mean()>.9 and has[i:].mean()<.35: s = [(i, len(has)-i)]; break
-    if not s or t.best.slope or np.delete(has, np.arange(s[0][0], s[0][0]+s[0][1])).mean()<.9: return [],[]
-    a,b = t.at[s[0][0]]/r.sr,t.at[s[0][0]+s[0][1]-1]/r.sr
-    return [Problem(f"between {a:.1f} and {b:.1f} s the wet is not the dry's performance; cut both files to "
-                    "what belongs together", 'different', [a])],[]
+    def report(self) -> str: # A page of text
+        "The figures, the problems and what to do."
+        lines = _figures(self)+['']
+        lines += [f"PROBLEM  {p}" for p in self.problems] or ['no problems found']
+        lines += [f"note     {p}" for p in self.notes]
+        return '\n'.join(lines)
+
+    __str__ = report
+
+    def show(self,
+        title:str=None, # Above it all; None: the verdict
+    ): # The figure
+        "One page: the waves before and after alignment, the latency over time, the spectra, the sentences."
+        return _draw_page(self, title)
+
+    def save(self,
+        path:str|Path, # Picture to write, such as `report.png`
+    ) -> Path: # The file
+        "Write the page that `show` draws."
+        import matplotlib.pyplot as plt
+        fig = self.show()
+        try: fig.savefig(path, dpi=110)
+        except OSError as e:
+            raise ValueError(f"{path}: cannot be written: {e.strerror or e}; check the folder and the space") from None
+        finally: plt.close(fig)
+        return Path(path)
+
+def _figures(check):
+    "The figures of a report, as lines of text."
+    rows = {'dry': f"{check.dry}: {check.n_dry/check.sr:.2f} s at {check.sr} Hz",
+            'wet': f"{check.wet}: {count(check.n_wet, 'sample')}"}
+    if check.latency is None: rows['latency'] = 'not measured'
+    else:
+        by = ', '.join(f"{k} {'-' if v is None else v}" for k,v in check.methods.items())
+        rows['latency'] = f"{count(check.latency, 'sample')} ({1000*check.latency/check.sr:.2f} ms); {by}"
+        rows['agreement'] = f"{check.confidence:.0%} of the places"
+        rows['polarity'] = {1:'upright', -1:'inverted', 0:'cannot be told'}[check.polarity]
+        rows['clock'] = f"{check.drift_ppm:+.1f} ppm" if check.drift_ppm else 'steady'
+        rows['linear part'] = f"{check.coherence:.1%} of the wet's power"
+        rows['exchanged'] = f"probability {check.swapped:.2f}"
+    return [f"{k:12} {v}" for k,v in rows.items()]
 
 # %% ../nbs/24_pairs.ipynb #5bef0423
-def _rest(dry, wet, hx, hy, t, r, quick):
-    "Fill `r` with what is computed once the time between the two is known."
-    edges = _edges(dry, wet, hx, t.best.lag, dry.sr) if wet.len==wet.n else []         # a converted rate rings before
-    edge,trusted = _edge(edges)
-    if _outvoted(t, edge, trusted): t.phase.sure = False
-    spectra,frames,n = _spectra(dry, wet, t.places, t.lags, t.W)
-    delay,upright = _excess(spectra, frames, n)
-    fine = t.best.lag+delay
-    r.methods = dict(phase=round(fine) if t.phase.sure else None, level=round(t.level.lag) if t.level.sure else None, edge=edge)
-    r.latency = _decide(t, fine, edge, trusted) if not t.best.slope else int(round(fine))
-    r.confidence = round(float(max(t.phase.part if t.phase.sure else 0, t.level.part if t.level.sure else 0)), 3)
-    sxx,syy,sxy = spectra.sum(0)
-    g = _coherent(sxx.real, syy.real, sxy, frames)
-    r.coherence = round(float((g*syy.real).sum()/(syy.real.sum()+1e-30)), 4)
-    shift = np.exp(2j*np.pi*np.arange(len(g))*(r.latency-t.best.lag)/n)
-    plain = float((sxy*shift).real.sum()/np.sqrt(sxx.real.sum()*syy.real.sum()+1e-30))
-    if t.phase.sure and r.coherence>.05 and abs(r.latency-fine)<=8:
-        r.polarity = 1 if upright>.3 and plain>0 else -1 if upright<-.45 and plain<-.1 else 0
-    wander = _wander(spectra, frames, n)
-    blur = _blur(g, dry.sr, n)
-    halves = (t.at[:, None]+t.W*np.array([-.25, .25])).ravel()
-    course = np.repeat(t.lags, 2)+wander-t.best.lag
-    if t.phase.sure: r.drift_ppm = round(_drift(halves, course, blur)*1e6, 2)
-    if r.drift_ppm:                                              # once more, along the line that was found
-        lags = np.round(t.best.lag+course.mean()+r.drift_ppm*1e-6*(t.at-halves.mean())).astype(int)
-        course = np.repeat(lags, 2)+_wander(*_spectra(dry, wet, t.places, lags, t.W))-t.best.lag
-        r.drift_ppm = round((_drift(halves, course, blur) or r.drift_ppm*1e-6)*1e6, 2)
-    jumps = _jumps(t, blur) if not r.drift_ppm else []
-    step = _small_jump(halves, wander, blur) if t.phase.sure and not jumps and not t.best.steps else None
-    wander = course-r.drift_ppm*1e-6*(halves-halves.mean())
-    if r.drift_ppm: r.latency = int(round(fine+course.mean()-r.drift_ppm*1e-6*halves.mean()))       # at the start of the file
-    if step and not r.drift_ppm: jumps = [(step[0], r.latency, r.latency+step[1])]
-    r.picture.update(f=np.arange(len(g))*dry.sr/n, spectra=(sxx.real, syy.real, g), edges=edges)
-    r.track = [(float(a/dry.sr), float(p[np.abs(p[:, 0]-l).argmin(), 0]), m) for m,ps in zip(('phase', 'level'), t.peaks)
-               for a,l,p in zip(t.at, t.lags, ps) if len(p) and np.abs(p[:, 0]-l).min()<500]
-    r.track += [(s/dry.sr, float(l), 'edge') for s,l,_ in edges]
-    if not quick and wet.sr==dry.sr:
-        r.evidence = _order(dry, wet, hx, hy, r.latency, t.places, t.W)
-        r.swapped = round(1/(1+math.exp(2+sum(r.evidence.values()))), 3)
-    return jumps,wander
+def _track(timing, edges, sr):
+    "The latency over time, as each method sees it: `(seconds, samples, method)`."
+    out = []
+    for name,method in (('phase', timing.phase), ('level', timing.level)):
+        for mid,lag,peaks in zip(timing.mids, timing.lags, method.peaks):
+            i,far = peaks.nearest(lag)
+            if far<500: out.append((float(mid/sr), float(peaks.lags[i]), name))
+    return out+[(edge.at/sr, float(edge.lag), 'edge') for edge in edges]
 
-def _remarks(r, t, wander):
-    "What is no fault, but good to know."
-    out,given = [],{k:v for k,v in r.methods.items() if v is not None}
-    far = [k for k,v in given.items() if abs(v-r.latency)>(16 if k=='level' else 2)]
-    if far:
-        out.append(Problem(f"the methods disagree ({', '.join(f'{k} {v}' for k,v in given.items())} "
-                           f"samples); {r.latency} is taken, the earliest that "
-                           "can be relied on: an effect with filters, echoes or modulation spreads them", 'disagree'))
-    spread = float(np.percentile(wander, 90)-np.percentile(wander, 10)) if len(wander)>4 else 0.
-    if spread>4 and not r.drift_ppm and 'jump' not in r.kinds:
-        out.append(Problem(f"the latency wanders by {spread:.0f} samples and comes back, as with chorus and "
-                           "vibrato", 'wanders'))
-    if r.coherence>.9999 and not r.problems: out.append(Problem("the wet is a filtered copy of the dry: a "
-                                                                "linear effect, or none", 'linear'))
-    return out
+def _note_timing(check, timing, sample):
+    "Put the latency, and how it was found, into the check."
+    phase,level = timing.phase,timing.level
+    check.methods = dict(phase=round(sample.fine) if phase.sure else None,
+                         level=round(level.lag) if level.sure else None, edge=sample.edge)
+    check.confidence = round(float(max([o.part for o in (phase, level) if o.sure], default=0)), 3)
+    check.polarity = sample.polarity
+    check.coherence = round(sample.spectra.explained(), 4)
+    check.track = _track(timing, sample.edges, check.sr)
+    spectra = sample.spectra
+    check.picture.update(f=spectra.freqs(check.sr), spectra=(spectra.dry, spectra.wet, spectra.coherence), edges=sample.edges)
+
+def _check_in_time(check, dry, wet, timing, quick):
+    "The stations that need a place where the two meet."
+    sample = exact(dry, wet, timing)
+    course = follow(dry, wet, timing, sample)
+    _note_timing(check, timing, sample)
+    check.latency = course.latency
+    check.drift_ppm = course.drift_ppm
+    check.problems += time_problems(check, course.jumps)
+    if not quick and wet.sr==dry.sr:
+        check.evidence = order_evidence(dry, wet, check.latency, timing.places, timing.win)
+        check.swapped = swapped(check.evidence)
+        (check.problems if check.swapped>=.9 else check.notes).extend(order_problem(check))
+        if 'different' not in check.kinds:
+            check.problems += hole_problems(dry, wet, check.latency)+gap_problem(dry, wet, check.latency)
+    check.notes += remarks(check, course.wander)
 
 # %% ../nbs/24_pairs.ipynb #04f6cf19
 def check_pair(
@@ -970,145 +1496,143 @@ def check_pair(
     quick:bool=False, # Only the latency and what the headers say, from six places
 ) -> PairCheck: # Figures, problems, picture
     "Measure how well two recordings of an effect fit together, and name what is wrong."
-    dry,wet = _Sound(dry, sr, 'dry'),_Sound(wet, sr, 'wet')
-    r = PairCheck(dry.name, wet.name, dry.sr, dry.n, wet.n)
-    hx,hy = [_listen(o, 20. if quick else max_s, quick) for o in (dry, wet)]
-    if wet.sr!=dry.sr: wet.at_rate(dry.sr)
-    r.heard_s = round(hx.heard/dry.sr+hy.heard/wet.sr, 2)
-    r.problems = _form_problems(dry, wet)+_file_problems(dry, hx, 'dry')+_file_problems(wet, hy, 'wet')
-    r.picture = dict(dry=dry, wet=wet, level=hx)
-    if hx.peak==0 or hy.peak==0: r.problems += _length_problem(dry, wet); return r
-    most = 6 if quick else 32
-    t = _measure(dry, wet, hx, most)
-    if not quick and not (t.sure and (t.best.part>.7 or t.best.slope)): t = _apart(dry, wet, hx, hy, t, most)
-    own = None
-    if not t.sure and not quick: own,other = _other_rate(dry, wet, hx, most)
-    if own:
-        t = other
-        r.problems.append(Problem(f"the wet sounds as if it had been recorded at {own} Hz, its header says "
-                                  f"{wet.sr} Hz; write {own} Hz into "
-                                  "the header, or export it again", 'rate'))
-    else: r.problems += _length_problem(dry, wet)
-    problems,notes = _different(r, t)
-    r.problems += problems
-    r.notes += notes
-    if t.sure: _finish(dry, wet, hx, hy, t, r, quick)
-    return r
-
-def _finish(dry, wet, hx, hy, t, r, quick):
-    "The part of `check_pair` that needs a latency."
-    jumps,wander = _rest(dry, wet, hx, hy, t, r, quick)
-    r.problems += _time_problems(r, t, jumps, None)
-    if not quick:
-        problems,notes = _order_problem(r)
-        r.problems += problems
-        r.notes += notes
-        if wet.sr==dry.sr and 'different' not in r.kinds: r.problems += _hole_problems(dry, wet, hx, hy, r.latency)+_gap_problem(hx, hy, r.latency, dry.sr)
-    r.notes += _remarks(r, t, wander)
-
-# %% ../nbs/24_pairs.ipynb #46a2f450
-def _figures(r):
-    "The figures of a report, as lines of text."
-    rows = [('dry', f"{r.dry}: {r.n_dry/r.sr:.2f} s at {r.sr} Hz"), ('wet', f"{r.wet}: {_count(r.n_wet, 'sample')}")]
-    if r.latency is None: rows.append(('latency', 'not measured'))
-    else:
-        by = ', '.join(f"{k} {v if v is not None else '-'}" for k,v in r.methods.items())
-        rows += [('latency', f"{_count(r.latency, 'sample')} ({1000*r.latency/r.sr:.2f} ms); {by}"),
-                 ('agreement', f"{r.confidence:.0%} of the places"),
-                 ('polarity', {1:'upright', -1:'inverted', 0:'cannot be told'}[r.polarity]),
-                 ('clock', f"{r.drift_ppm:+.1f} ppm" if r.drift_ppm else 'steady'),
-                 ('linear part', f"{r.coherence:.1%} of the wet's power"), ('exchanged', f"probability {r.swapped:.2f}")]
-    return [f"{k:12} {v}" for k,v in rows]
-
-def _report(self) -> str: # A page of text
-    "The figures, the problems and what to do."
-    lines = _figures(self)+['']
-    lines += [f"PROBLEM  {p}" for p in self.problems] or ['no problems found']
-    lines += [f"note     {p}" for p in self.notes]
-    return '\n'.join(lines)
-
-PairCheck.report = PairCheck.__str__ = _report
+    dry = Sound(dry, sr, 'dry')
+    wet = Sound(wet, sr, 'wet')
+    check = PairCheck(dry.name, wet.name, dry.sr, dry.n, wet.n, picture=dict(dry=dry, wet=wet))
+    for sound in (dry, wet): listen(sound, 20. if quick else max_s, light=quick)
+    wet.at_rate(dry.sr)
+    check.heard_s = round(dry.heard.n_heard/dry.sr+wet.heard.n_heard/wet.sr, 2)
+    check.problems = form_problems(dry, wet)+file_problems(dry, 'dry')+file_problems(wet, 'wet')
+    if dry.heard.peak==0 or wet.heard.peak==0:
+        check.problems += length_problem(dry, wet)
+        return check
+    timing = meet(dry, wet, quick)
+    check.problems += length_problem(dry, wet)+different_problem(check, timing)
+    check.notes += short_note(check, timing)
+    if timing.sure: _check_in_time(check, dry, wet, timing, quick)
+    return check
 
 # %% ../nbs/24_pairs.ipynb #0bd62429
-def _draw_onset(r, ax):
-    "Both waves at a lively onset, as they are and with the latency taken away."
-    dry,wet,h = r.picture['dry'],r.picture['wet'],r.picture['level']
-    rise = np.diff(np.nan_to_num(h.level), prepend=0)
-    lag,room = r.latency or 0,int(.004*r.sr)
-    edges = [(h.level[min(len(h.level)-1, (i+r.sr//20)//h.hop)], i) for i,_,_ in r.picture.get('edges', [])]
-    s = max(edges)[1] if edges else int(rise.argmax())*h.hop          # the loudest sound that begins after silence
-    x = dry.read(s-h.hop, 2*h.hop)
-    if not edges: s += int((np.abs(x)>.1*np.abs(x).max()).argmax())-h.hop if x.any() else 0
-    wide = max(room, min(abs(lag), int(.1*r.sr))*2)
-    for a,off,w in zip(ax, (0, lag), (wide, room)):
-        at = (np.arange(-w//2, 2*w))
-        x,y = dry.read(s-w//2, len(at)),wet.read(s-w//2+off, len(at))
-        for o,c,n in ((x, '#7b8794', 'dry'), (y, '#e07a1f', 'wet')):
-            a.plot(1000*(at+s)/r.sr-1000*s/r.sr, o/max(np.abs(o).max(), 1e-9), color=c, label=n, linewidth=1.2)
-        a.set(xlabel='ms from an onset', yticks=[], title='as recorded' if off==0 and a is ax[0] else f'wet moved by {-lag} samples')
-        a.legend(loc='upper left', fontsize=8); a.margins(x=0)
-    if r.latency is None: ax[1].set_title('latency not measured')
+_colors = dict(dry='#7b8794', wet='#e07a1f', linear='#2a6f97', bad='#c1272d', good='#2e7d32', text='#1f2933', note='#52606d')
 
-def _draw_track(r, ax):
+def _onset(check):
+    "A lively onset: the loudest sound that begins after silence, or the steepest rise; samples of the dry."
+    dry = check.picture['dry']
+    hop,level = dry.heard.hop,dry.heard.level
+    edges = check.picture.get('edges', [])
+    if edges: return max((level[min(len(level)-1, (e.at+check.sr//20)//hop)], e.at) for e in edges)[1]
+    start = int(np.diff(np.nan_to_num(level), prepend=0).argmax())*hop
+    size = np.abs(dry.read(start-hop, 2*hop))
+    if size.any(): start += int((size>.1*size.max()).argmax())-hop
+    return start
+
+def _draw_waves(check, ax, start, late, width):
+    "Both waves from an onset on, the wet moved to the left by `late` samples."
+    at = np.arange(-width//2, 2*width)
+    for name,moved in (('dry', 0), ('wet', late)):
+        x = check.picture[name].read(start-width//2+moved, len(at))
+        ax.plot(1000*at/check.sr, x/max(np.abs(x).max(), 1e-9), color=_colors[name], label=name, linewidth=1.2)
+    ax.set(xlabel='ms from an onset', yticks=[])
+    ax.legend(loc='upper left', fontsize=8)
+    ax.margins(x=0)
+
+def _draw_onset(check, before, after):
+    "Both waves at an onset, as they are and with the latency taken away."
+    start = _onset(check)
+    late = check.latency or 0
+    room = int(.004*check.sr)
+    _draw_waves(check, before, start, 0, max(room, min(abs(late), int(.1*check.sr))*2))
+    _draw_waves(check, after, start, late, room)
+    before.set_title('as recorded')
+    after.set_title('latency not measured' if check.latency is None else f'wet moved by {-late} samples')
+
+def _draw_track(check, ax):
     "The latency over time, by each method."
-    for m,c,k in (('level', '#9aa5b1', 's'), ('phase', '#2a6f97', 'o'), ('edge', '#c1272d', '|')):
-        p = [(a,b) for a,b,n in r.track if n==m]
-        if p: ax.plot(*np.array(p).T, k, color=c, label=m, markersize=8 if k=='|' else 4, fillstyle='none' if k=='s' else 'full')
-    if r.latency is not None: ax.axhline(r.latency, color='k', linewidth=.6, linestyle='--')
-    lags = [b for _,b,_ in r.track]
-    if lags and max(lags)-min(lags)<12: m = (max(lags)+min(lags))/2; ax.set_ylim(m-8, m+8)
-    ax.set(xlabel='seconds', ylabel='samples', title='latency over time')
-    if lags: ax.legend(fontsize=8, ncols=3)
-    ax.set_xlim(0, r.n_dry/r.sr)
+    styles = dict(level=dict(marker='s', color='#9aa5b1', fillstyle='none', markersize=4),
+                  phase=dict(marker='o', color='#2a6f97', markersize=4), edge=dict(marker='|', color='#c1272d', markersize=8))
+    for method,style in styles.items():
+        points = [(s, lag) for s,lag,name in check.track if name==method]
+        if points: ax.plot(*np.array(points).T, linestyle='', label=method, **style)
+    if check.latency is not None: ax.axhline(check.latency, color='k', linewidth=.6, linestyle='--')
+    ax.set(xlabel='seconds', ylabel='samples', title='latency over time', xlim=(0, check.n_dry/check.sr))
+    lags = [lag for _,lag,_ in check.track]
+    if not lags: return
+    ax.legend(fontsize=8, ncols=3)
+    mid = (max(lags)+min(lags))/2
+    if max(lags)-min(lags)<12: ax.set_ylim(mid-8, mid+8)
 
-def _draw_spectra(r, ax):
+def _draw_spectra(check, ax):
     "The spectra of both, and how much of the wet is a linear answer."
-    if 'spectra' not in r.picture: ax.set_axis_off(); return
-    f,(x,y,g) = r.picture['f'],r.picture['spectra']
-    db = lambda p: 10*np.log10(_smooth(p, 3)/max(x.max(), 1e-30)+1e-12)
-    ax.semilogx(f[1:], db(x)[1:], color='#7b8794', label='dry'); ax.semilogx(f[1:], db(y)[1:], color='#e07a1f', label='wet')
-    ax.set(xlim=(20, r.sr/2), ylim=(-90, max(5, db(y).max()+5)), xlabel='Hz', ylabel='dB', title='spectra')
+    if 'spectra' not in check.picture:
+        ax.set_axis_off()
+        return
+    f = check.picture['f'][1:]
+    dry,wet,coherence = check.picture['spectra']
+    for name,power in (('dry', dry), ('wet', wet)):
+        db = 10*np.log10(smooth(power, 3)/max(dry.max(), 1e-30)+1e-12)
+        ax.semilogx(f, db[1:], color=_colors[name], label=name)
+    ax.set(xlim=(20, check.sr/2), ylim=(-90, max(5, db.max()+5)), xlabel='Hz', ylabel='dB', title='spectra')
     ax.legend(loc='lower left', fontsize=8)
-    b = ax.twinx()
-    b.fill_between(f[1:], g[1:], color='#2a6f97', alpha=.18, linewidth=0); b.set(ylim=(0, 1), yticks=[])
-    ax.text(.99, .97, 'shaded: linear part', ha='right', va='top', transform=ax.transAxes, fontsize=8, color='#2a6f97')
+    part = ax.twinx()
+    part.fill_between(f, coherence[1:], color=_colors['linear'], alpha=.18, linewidth=0)
+    part.set(ylim=(0, 1), yticks=[])
+    ax.text(.99, .97, 'shaded: linear part', ha='right', va='top', transform=ax.transAxes, fontsize=8, color=_colors['linear'])
 
 # %% ../nbs/24_pairs.ipynb #6d26278b
-def _show(self,
-    title:str=None, # Above it all; None: the verdict
-): # The figure
-    "One page: the waves before and after alignment, the latency over time, the spectra, the sentences."
+def _page_lines(check, width=120):
+    "The figures and sentences of a page: `(color, text)`."
     import textwrap
+    figures = [' '.join(line.split()) for line in _figures(check)[2:]]
+    lines = [(_colors['text'], ' · '.join(figures[:2])), (_colors['text'], ' · '.join(figures[2:]))]
+    said = [(_colors['bad'], f"{i+1}. {p}") for i,p in enumerate(check.problems)]
+    said = said or [(_colors['good'], 'no problems found')]
+    said += [(_colors['note'], f"note: {p}") for p in check.notes]
+    return lines+[(color, line) for color,text in said for line in textwrap.wrap(text, width)]
+
+def _draw_page(check, title):
+    "The page of a check."
     import matplotlib.pyplot as plt
-    lines = [('#c1272d', f"{i+1}. {p}") for i,p in enumerate(self.problems)] or [('#2e7d32', 'no problems found')]
-    lines += [('#52606d', f"note: {p}") for p in self.notes]
-    rows = [(c, s) for c,o in lines for s in textwrap.wrap(o, 120)]
-    fig,ax = plt.subplot_mosaic([['before', 'after'], ['track', 'spectra'], ['text', 'text']], figsize=(10, 6.6+.17*len(rows)),
-                                height_ratios=[1, 1.1, .5+.075*len(rows)], layout='constrained')
-    if 'dry' in self.picture: _draw_onset(self, (ax['before'], ax['after']))
-    _draw_track(self, ax['track'])
-    _draw_spectra(self, ax['spectra'])
-    ax['text'].set_axis_off()
-    text = [('#1f2933', ' · '.join(o.split(None, 1)[0]+' '+o.split(None, 1)[1] for o in _figures(self)[2:4]))]
-    text += [('#1f2933', ' · '.join(' '.join(o.split()) for o in _figures(self)[4:]))]+rows
-    for i,(c,s) in enumerate(text): ax['text'].text(0, 1-i/max(len(text), 5), s, color=c, va='top', fontsize=8.5, transform=ax['text'].transAxes)
-    verdict = 'fit for training' if self.ok else _count(len(self.problems), 'problem')
-    fig.suptitle(title or f"{self.dry}  →  {self.wet}: {verdict}")
+    lines = _page_lines(check)
+    n = len(lines)-2
+    fig,ax = plt.subplot_mosaic([['before', 'after'], ['track', 'spectra'], ['text', 'text']], figsize=(10, 6.6+.17*n),
+                                height_ratios=[1, 1.1, .5+.075*n], layout='constrained')
+    _draw_onset(check, ax['before'], ax['after'])
+    _draw_track(check, ax['track'])
+    _draw_spectra(check, ax['spectra'])
+    text = ax['text']
+    text.set_axis_off()
+    for i,(color,line) in enumerate(lines):
+        text.text(0, 1-i/max(len(lines), 5), line, color=color, va='top', fontsize=8.5, transform=text.transAxes)
+    verdict = 'fit for training' if check.ok else count(len(check.problems), 'problem')
+    fig.suptitle(title or f"{check.dry}  →  {check.wet}: {verdict}")
     return fig
 
-def _save(self,
-    path:str|Path, # Picture to write, such as `report.png`
-) -> Path: # The file
-    "Write the page that `show` draws."
-    import matplotlib.pyplot as plt
-    fig = self.show()
-    try: fig.savefig(path, dpi=110)
-    except OSError as e:
-        raise ValueError(f"{path}: cannot be written: {e.strerror or e}; check the folder and the space") from None
-    finally: plt.close(fig)
-    return Path(path)
+# %% ../nbs/24_pairs.ipynb #dd3d88d4
+import math
+from pathlib import Path
 
-PairCheck.show,PairCheck.save = _show,_save
+import numpy as np
+from .io import audio_writer
+
+# %% ../nbs/24_pairs.ipynb #19f8fc15
+def _stretched(sound, start, n, latency, slope, half=32):
+    "The samples of a recording at `t*(1+slope)+latency` by a windowed sinc (Smith, 'Digital Audio Resampling')."
+    at = (start+np.arange(n))*(1+slope)+latency
+    first = int(math.floor(at[0]))-half
+    x = sound.raw(first, int(math.ceil(at[-1]))-first+half+2)
+    whole = np.floor(at).astype(int)
+    part = (at-whole)[None]
+    out = np.zeros((sound.n_ch, n))
+    for k in range(1-half, half+1):
+        d = k-part
+        out += x[:, whole-first+k]*np.sinc(d)*np.cos(np.pi*np.clip(d/(half+1), -1, 1)/2)**2
+    return out.astype(np.float32)
+
+def _copy(sound, path, start, end, read, subtype, block=2**18):
+    "Write what `read` gives for the samples from `start` to `end`."
+    if not subtype and not sound.info.lossy: subtype = sound.info.subtype
+    with audio_writer(path, sound.sr, sound.n_ch, subtype) as write:
+        for s in range(start, end, block): write(read(s, min(block, end-s)))
 
 # %% ../nbs/24_pairs.ipynb #08e1fb9e
 def align_pair(
@@ -1121,42 +1645,35 @@ def align_pair(
     subtype:str=None, # Encoding; None: that of each file
 ) -> tuple: # Paths of the dry and of the wet, of one length
     "Write copies that start together and end together; the originals are left alone."
-    out_dir,r = Path(out_dir),check or check_pair(dry, wet)
-    if r.latency is None:
+    check = check or check_pair(dry, wet)
+    dry_to,wet_to = _targets(dry, wet, Path(out_dir), check)
+    dry = Sound(dry)
+    wet = Sound(wet)
+    slope = check.drift_ppm*1e-6 if drift else 0.
+    latency = check.latency
+    if check.drift_ppm and not drift: latency = round(latency+check.drift_ppm*1e-6*dry.n/2)      # in the middle it fits best
+    start = max(0, -latency)
+    end = min(dry.n, int((wet.n-latency)/(1+slope)))
+    if end<=start:
+        raise ValueError(f"{wet.info.path}: expected recordings that overlap, got a latency of {latency} samples"
+                         "; check the files")
+    sign = -1. if flip and check.polarity<0 else 1.
+    def read_wet(s, n):
+        return sign*(_stretched(wet, s, n, latency, slope) if slope else wet.raw(s+latency, n))
+    _copy(dry, dry_to, start, end, dry.raw, subtype)
+    _copy(wet, wet_to, start, end, read_wet, subtype)
+    return dry_to,wet_to
+
+def _targets(dry, wet, out_dir, check):
+    "Where the copies go, in a folder that is there now; an error if the pair cannot be aligned, or would overwrite a file."
+    if check.latency is None:
         raise ValueError(f"{wet}: expected a latency that can be measured, got none "
-                         f"({'; '.join(r.problems+r.notes)})")
-    if 'rate' in r.kinds:
+                         f"({'; '.join(check.problems+check.notes)})")
+    if 'rate' in check.kinds:
         raise ValueError(f"{wet}: expected the rate of {dry}; convert it with `resample_file` first")
     targets = [out_dir/Path(o).name for o in (dry, wet)]
     if targets[0]==targets[1] or any(o.exists() and o.samefile(p) for o,p in zip(targets, (dry, wet))):
-        raise ValueError(f"{out_dir}: expected a folder in which the two do not overwrite one another or "
-                         "themselves; choose another, or rename one")
+        raise ValueError(f"{out_dir}: expected a folder in which the two do not overwrite one another or themselves"
+                         "; choose another, or rename one")
     out_dir.mkdir(parents=True, exist_ok=True)
-    x,y = _Sound(dry),_Sound(wet)
-    slope = r.drift_ppm*1e-6 if drift else 0.
-    lag = r.latency if drift or not r.drift_ppm else round(r.latency+r.drift_ppm*1e-6*x.n/2)     # in the middle it fits best
-    a,b = max(0, -lag),min(x.n, int((y.n-lag)/(1+slope)))
-    if b<=a:
-        raise ValueError(f"{wet}: expected recordings that overlap, got a latency of {lag} samples; check "
-                         "the files")
-    sign = -1. if flip and r.polarity<0 else 1.
-    _copy(targets[0], x, a, b, lambda s,n: x.raw(s, n), subtype)
-    _copy(targets[1], y, a, b, (lambda s,n: sign*_stretched(y, s, n, lag, slope)) if slope else (lambda s,n: sign*y.raw(s+lag, n)), subtype)
-    return tuple(targets)
-
-def _copy(path, o, a, b, read, subtype, block=2**18):
-    "Write what `read` gives for the samples `a` to `b`."
-    with audio_writer(path, o.sr, o.n_ch, subtype or (o.info.subtype if not o.info.lossy else None)) as write:
-        for s in range(a, b, block): write(read(s, min(block, b-s)))
-
-def _stretched(o, start, n, lag, slope, half=32):
-    "The samples of `o` at `t*(1+slope)+lag` by a windowed sinc (Smith, 'Digital Audio Resampling')."
-    at = (start+np.arange(n))*(1+slope)+lag
-    first = int(math.floor(at[0]))-half
-    x = o.raw(first, int(math.ceil(at[-1]))-first+half+2)
-    whole = np.floor(at).astype(int)
-    part,out = (at-whole)[None],np.zeros((o.n_ch, n))
-    for k in range(1-half, half+1):
-        d = k-part
-        out += x[:, whole-first+k]*np.sinc(d)*np.cos(np.pi*np.clip(d/(half+1), -1, 1)/2)**2
-    return out.astype(np.float32)
+    return targets
