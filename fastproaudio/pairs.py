@@ -1233,8 +1233,8 @@ def hole_problems(
                            'dropout', [a/wet.sr for a in at]))
     if clicks:
         at = _groups(clicks, wet.sr)
-        clicks = count(len(at), 'click')
-        out.append(Problem(f"wet ({wet.name}): {clicks} of a single sample that the dry has not"
+        times = count(len(at), 'click')
+        out.append(Problem(f"wet ({wet.name}): {times} of a single sample that the dry has not"
                            f" ({_times(at, wet.sr)}); check the digital connection and record it again",
                            'click', [a/wet.sr for a in at]))
     return out
@@ -1327,8 +1327,8 @@ def _unmet(check, timing):
     "The sentence for two recordings that have nothing in common."
     k = len(timing.places)
     n = max(timing.phase.part, timing.level.part)*k
-    return Problem(f"dry and wet are not the same performance"
-                   f": of {count(k, 'place')} that were searched {n:.0f} agree on a latency, none within {timing.win/check.sr:.1f} s"
+    return Problem(f"dry and wet are not the same performance: of {count(k, 'place')} that were searched "
+                   f"{n:.0f} agree on a latency, none within {timing.win/check.sr:.1f} s"
                    "; check that the files belong together", 'different')
 
 def different_problem(
