@@ -841,8 +841,8 @@ def _jumps(timing, blur):
     lags = np.full(len(timing.mids), timing.best.lag)
     for step in timing.best.steps:
         if _real(step, timing, blur): lags[step.first:step.end] = step.lag
-    return [_Jump(int((timing.mids[k]+timing.mids[k-1])/2), lags[k-1], lags[k]) for k in range(1, len(lags))
-            if lags[k]!=lags[k-1]]
+    at = ((timing.mids[1:]+timing.mids[:-1])/2).astype(int)
+    return [_Jump(int(at[k]), float(lags[k]), float(lags[k+1])) for k in np.flatnonzero(np.diff(lags))]
 
 def _small_jump(at, wander, blur):
     "A step in the fine course of the lag: `(place, size)`, or None."
