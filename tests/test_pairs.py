@@ -1,5 +1,5 @@
 """Dry and wet recordings: latency to a sample under hard effects, every planted fault named, nothing else named."""
-import json,math,pickle,warnings
+import json,warnings
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import signal
 from fastproaudio.data import AudioDataLoaders
-from fastproaudio.io import audio_info,read_audio,write_audio
+from fastproaudio.io import read_audio,write_audio
 from fastproaudio.pairs import PairCheck,align_pair,check_pair
 
 torch.set_num_threads(1)
@@ -42,9 +42,12 @@ def reverb(x, pre_s=.03):
     return signal.fftconvolve(x, h)[:len(x)]
 def tremolo(x): return x*(.6+.4*np.sin(2*np.pi*5*np.arange(len(x))/sr))
 
-effects = dict(gain=lambda x: .1*x, soft=lambda x: .6*np.tanh(8*x), hard=lambda x: np.clip(20*x, -.5, .5), fuzz=lambda x: .5*np.tanh(100*x),
-               uneven=lambda x: .5*(np.tanh(6*x+.5)-np.tanh(.5)), compressor=compressor, reverb=reverb, tremolo=tremolo, low_pass=low_pass,
-               treble=lambda x: x+2*(x-low_pass(x, 3000, 1)), echo=lambda x: .6*x+.4*later(x, 4000), inverted=lambda x: -.5*np.tanh(5*x))
+effects = dict(
+    gain=lambda x: .1*x, soft=lambda x: .6*np.tanh(8*x), hard=lambda x: np.clip(20*x, -.5, .5),
+    fuzz=lambda x: .5*np.tanh(100*x), uneven=lambda x: .5*(np.tanh(6*x+.5)-np.tanh(.5)),
+    compressor=compressor, reverb=reverb, tremolo=tremolo, low_pass=low_pass,
+    treble=lambda x: x+2*(x-low_pass(x, 3000, 1)), echo=lambda x: .6*x+.4*later(x, 4000),
+    inverted=lambda x: -.5*np.tanh(5*x))
 dry = plucks()
 def check(x, y, **kw): return check_pair(x.astype(np.float32), np.asarray(y).astype(np.float32), sr, **kw)
 
@@ -88,15 +91,27 @@ wet = effects['soft'](dry)
 loud = int(np.convolve(dry**2, np.ones(400), 'valid').argmax())
 other = plucks(7)
 faults = dict(
-    late=(dry, later(wet, 512), {'late'}), early=(dry, later(wet, -100), {'early'}), inverted=(dry, -wet, {'inverted'}),
-    another_take=(dry, effects['soft'](other), {'different'}), changes_take=(dry, np.append(wet[:n//2], effects['soft'](other)[n//2:]), {'different'}),
-    slow_clock=(dry, slow(wet, 80), {'drift'}), fast_clock=(dry, slow(wet, -200), {'drift'}),
-    lost_buffer=(dry, np.append(wet[:n//2], later(wet, -64)[n//2:]), {'jump'}), added_buffer=(dry, np.append(wet[:n//2], later(wet, 256)[n//2:]), {'jump'}),
-    clipped_wet=(dry, np.clip(3*wet, -1, 1), {'clipped'}), clipped_dry=(np.clip(5*dry, -1, 1), wet, {'clipped'}),
-    silent_wet=(dry, 0*wet, {'silent'}), silent_dry=(0*dry, wet, {'silent'}), nan=(dry, put(wet, slice(900, 903), np.nan), {'nan'}),
-    too_loud=(dry, wet/np.abs(wet).max()*1.4, {'loud'}), offset=(dry, wet+.05, {'dc'}), shorter=(dry, wet[:-3000], {'length'}),
-    stereo=(dry, np.stack([wet, wet]), {'channels'}), dead_channel=(np.stack([dry, dry]), np.stack([wet, 0*wet]), {'channel'}),
-    drop_out=(dry, put(wet, slice(loud, loud+160), 0), {'dropout'}), falls_silent=(dry, put(wet, slice(n//2, n//2+sr), 0), {'gap'}),
+    late=(dry, later(wet, 512), {'late'}),
+    early=(dry, later(wet, -100), {'early'}),
+    inverted=(dry, -wet, {'inverted'}),
+    another_take=(dry, effects['soft'](other), {'different'}),
+    changes_take=(dry, np.append(wet[:n//2], effects['soft'](other)[n//2:]), {'different'}),
+    slow_clock=(dry, slow(wet, 80), {'drift'}),
+    fast_clock=(dry, slow(wet, -200), {'drift'}),
+    lost_buffer=(dry, np.append(wet[:n//2], later(wet, -64)[n//2:]), {'jump'}),
+    added_buffer=(dry, np.append(wet[:n//2], later(wet, 256)[n//2:]), {'jump'}),
+    clipped_wet=(dry, np.clip(3*wet, -1, 1), {'clipped'}),
+    clipped_dry=(np.clip(5*dry, -1, 1), wet, {'clipped'}),
+    silent_wet=(dry, 0*wet, {'silent'}),
+    silent_dry=(0*dry, wet, {'silent'}),
+    nan=(dry, put(wet, slice(900, 903), np.nan), {'nan'}),
+    too_loud=(dry, wet/np.abs(wet).max()*1.4, {'loud'}),
+    offset=(dry, wet+.05, {'dc'}),
+    shorter=(dry, wet[:-3000], {'length'}),
+    stereo=(dry, np.stack([wet, wet]), {'channels'}),
+    dead_channel=(np.stack([dry, dry]), np.stack([wet, 0*wet]), {'channel'}),
+    drop_out=(dry, put(wet, slice(loud, loud+160), 0), {'dropout'}),
+    falls_silent=(dry, put(wet, slice(n//2, n//2+sr), 0), {'gap'}),
     swapped=(wet, dry, {'swapped'}))
 
 @pytest.mark.parametrize('name', list(faults))
@@ -163,7 +178,8 @@ def test_report(tmp_path):
     assert silent.save(tmp_path/'s.png').exists() and silent.latency is None
 
 def files(d, x=dry, y=None, rate=sr):
-    return [write_audio(d/f'a_{k}.wav', torch.from_numpy(np.ascontiguousarray(o)).float(), rate, 'FLOAT') for k,o in (('input', x), ('target', y))]
+    def write(name, o): return write_audio(d/name, torch.from_numpy(np.ascontiguousarray(o)).float(), rate, 'FLOAT')
+    return [write('a_input.wav', x), write('a_target.wav', y)]
 
 @pytest.mark.parametrize('d', [300, -80])
 @pytest.mark.parametrize('kw', [{}, dict(preload=True), dict(read_len=9000)], ids=str)
@@ -182,7 +198,8 @@ def test_loaders_align(tmp_path, d, kw):
 
 def test_loaders_take_other_lengths_and_say_what_they_cannot_mend(tmp_path, capsys):
     fs = files(tmp_path, y=slow(-later(wet, 100), 150)[:-2000])
-    with pytest.warns(UserWarning, match='ppm'): dls = AudioDataLoaders.from_pairs(*fs, align=True, chunk_len=1000, device='cpu')
+    with pytest.warns(UserWarning, match='ppm'):
+        dls = AudioDataLoaders.from_pairs(*fs, align=True, chunk_len=1000, device='cpu')
     assert 'aligned 1 pair' in capsys.readouterr().out
     assert dls.alignment[0]['polarity']==-1 and any('upside down' in p for p in dls.alignment[0]['problems'])
 
