@@ -273,11 +273,11 @@ def test_compressed_files_beyond_the_limit(tmp_path, monkeypatch):
     for i in range(6): sf.write(tmp_path/f'{i}.ogg', np.random.default_rng(i).uniform(-.1, .1, 9000), sr, format='OGG', subtype='VORBIS')
     load = lambda: AudioDataLoaders.from_files(tmp_path, n_tokens=None, carry=False, valid_pct=.2, split_by='file', **opts)
     want = [b for b in load().train]
-    monkeypatch.setattr(data, '_lossy_bytes', 1000); monkeypatch.setattr(data, '_recent_bytes', 100_000)
-    data._recent.clear()
+    monkeypatch.setattr(data, '_lossy_bytes', 1000); monkeypatch.setattr(io, '_recent_bytes', 100_000)
+    io._recent.clear()
     with pytest.warns(UserWarning, match='prepare_audio'): dls = load()
     got = [b for b in dls.train]
     assert len(got) == len(want) and all(torch.equal(p, q) for a,b in zip(got, want) for p,q in zip(a, b))
-    assert 0 < sum(o.nbytes for o in data._recent.values()) <= 100_000
+    assert 0 < sum(o.nbytes for o in io._recent.values()) <= 100_000
     assert all(f[0].ram is None for f in dls.train._files)
-    data._recent.clear()
+    io._recent.clear()

@@ -130,7 +130,7 @@ def test_flip_polarity(tmp_path):
 
 def test_windows_are_cut_from_long_reads(tmp_path, monkeypatch):
     "Each sample of an epoch is read once, in few reads; windows of one read follow each other row by row."
-    import fastproaudio.data as D
+    import fastproaudio.io as D
     reads = []
     dls = loaders(tmp_path, read_len=8000)
     plain = D.read_into
