@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['audio_extensions', 'get_audio_files', 'AudioFile', 'OpenAudio', 'ReadChunk', 'cut_tails', 'TailSplitter',
            'split_pairs', 'grid_starts', 'random_starts', 'ChunkTable', 'ChunkReader', 'ChunkDL', 'AudioBlock',
-           'get_pairs', 'StreamDL', 'AudioDataLoaders']
+           'StreamDL', 'AudioDataLoaders', 'get_pairs']
 
 # %% ../nbs/21_data.ipynb #df2340c5
 import difflib,inspect,random,re,warnings
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from fastai.basics import *
 from .core import *
-from .headers import keep_headers,keep_headers_of,save_headers
+from .headers import keep_headers,keep_listed,save_headers
 from .io import Recording,audio_info,check_audio,file_stamp
 from .pairs import check_pair
 
@@ -118,9 +118,8 @@ class OpenAudio(Transform):
     def encodes(self, o:Path): return self.open(o)
     def encodes(self, o:AudioFile):
         if not (self.resample and self.sr and o.sr!=self.sr): return self._check(o)
-        ratio = self.sr/o.sr
-        start,stop,lo,shift = [round(n*ratio) for n in (o.start, o.stop, o.lo, o.shift)]
-        return self._check(AudioFile(o.path, start, stop, lo, sr=self.sr, shift=shift))
+        def at(n): return round(n*self.sr/o.sr)
+        return self._check(AudioFile(o.path, at(o.start), at(o.stop), at(o.lo), sr=self.sr, shift=at(o.shift)))
 
 class ReadChunk(Transform):
     "The first chunk of a file; `ChunkDL` reads the others itself."
@@ -142,7 +141,7 @@ def cut_tails(
 ) -> L: # Heads, then tails, as `AudioFile`
     "Two parts of each file; the tail may look back into the head for context, the head looks at itself only."
     _check_part(valid_pct)
-    keep_headers_of(items)
+    keep_listed(items)
     files = [AudioFile(o) for o in items]
     cuts = [round(f.n*(1-valid_pct)) for f in files]
     heads = [AudioFile(f.path, 0, cut) for f,cut in zip(files, cuts)]
@@ -250,7 +249,7 @@ def _offset(room, rng):
 
 # %% ../nbs/21_data.ipynb #c87f4555
 class ChunkTable:
-    "The chunks of an epoch `(n, 5)`: file, start, start and length of the read around it, sign; rows are worked out when asked for."
+    "The chunks of an epoch `(n, 5)`: file, start, start and length of the read around it, sign; made when asked for."
     def __init__(self,
         files:np.ndarray, # Files in the order of their chunks
         firsts:np.ndarray, # Start of the first chunk of each
@@ -287,6 +286,25 @@ class ChunkTable:
         firsts = a + [_offset(room, rng) for room in (b-a-counts*chunk_len).tolist()]
         signs = _signs(rng, int(counts.sum())) if flip else None
         return cls(np.arange(len(a)), firsts, counts, b-chunk_len, chunk_len, per_read, signs)
+
+    @classmethod
+    def streamed(cls,
+        spans:np.ndarray, # `(files, 2)`: where the first chunk may start, where the last must end
+        chunk_len:int, # Samples
+        rng:random.Random=None, # Where the draws come from: a new order and new offsets; None: as they are
+        per_read:int=1, # Chunks that are cut from one read
+        flip:bool=False, # Draw a sign for each file
+    ) -> 'ChunkTable':
+        "Whole chunks of file after file, each of which goes on where the one before it ended."
+        a,b = spans.T
+        lasts = b-chunk_len
+        order = np.arange(len(a))
+        if rng is None: return cls(order, a, (b-a)//chunk_len, lasts, chunk_len, per_read)
+        order = np.array(rng.sample(range(len(a)), len(a)), np.int64)
+        counts = np.maximum(1, (b-a)//chunk_len-1)
+        firsts = a + [_offset(room, rng) for room in (b-a-counts*chunk_len).tolist()]
+        signs = np.repeat(_signs(rng, len(a)), counts[order]) if flip else None
+        return cls(order, firsts[order], counts[order], lasts[order], chunk_len, per_read, signs)
 
     def __len__(self): return int(self.cum[-1])
     def __array__(self, dtype=None, copy=None): return self[:].astype(dtype or np.int64) # noqa: ARG002
@@ -391,23 +409,8 @@ class ChunkReader:
             raise ValueError(f"{f.path}: expected finite samples, got NaN or Inf after {chunks[j, 1]/f.sr:.2f} s "
                              "(in it or its partner); export the file again, or leave it out")
 
-# %% ../nbs/21_data.ipynb #1115f91d
-def _check_kwargs(kwargs, own):
-    "Raise `ValueError` for a setting that no loader has: fastai would take it and do nothing."
-    known = {*inspect.signature(DataLoader.__init__).parameters, *DataLoader._methods, 'verbose', 'do_setup'}
-    for k in kwargs:
-        if k in known: continue
-        near = difflib.get_close_matches(k, known|own, 1)
-        hint = f"did you mean '{near[0]}'?" if near else 'leave it out'
-        raise ValueError(f"expected the name of a setting of ChunkDL, got '{k}'; {hint}")
-
-def _check_counts(**counts):
-    "Raise `ValueError` unless each is a whole number of at least 1."
-    for k,v in counts.items():
-        if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v<1:
-            raise ValueError(f"expected {k}, a whole number of at least 1, got {v!r}")
-
-def _check_alike(f, sr, n_ch):
+# %% ../nbs/21_data.ipynb #9992fd0b
+def check_alike(f, sr, n_ch):
     "Raise `ValueError` unless `f` has the rate and the channels of the others."
     if f.sr!=sr:
         raise ValueError(f"{f.path}: expected {sr} Hz as the other files, got {f.sr} Hz; "
@@ -416,7 +419,7 @@ def _check_alike(f, sr, n_ch):
         raise ValueError(f"{f.path}: expected {n_ch} channel(s) as the other files, got {f.n_ch}; "
                          "mix it, or leave it out")
 
-def _match_ends(x, y, trim=False):
+def match_ends(x, y, trim=False):
     "Raise `ValueError` unless `y` is as long as `x`; with `trim` cut both to the shorter."
     if x.n!=y.n and not trim:
         raise ValueError(f"{y.path}: expected {x.n} samples as in its input {x.path}, got {y.n}; "
@@ -430,7 +433,7 @@ def _match_ends(x, y, trim=False):
 @lru_cache(maxsize=2**17)
 def _check_once(stamp): check_audio(stamp[0])
 
-def _check_content(files, check, limit_s=600.):
+def check_content(files, check, limit_s=600.):
     "Listen to each file once; without an order to, only if they are short, and say so if not."
     durations = {f.path:f.info.duration for f in files}
     total = sum(durations.values())
@@ -441,9 +444,37 @@ def _check_content(files, check, limit_s=600.):
     if check or (check is None and total<=limit_s):
         for path in durations: _check_once(file_stamp(path))
 
+_lossy_bytes = 2**30 # as much sound from compressed files is kept in memory
+
+def load_files(files, preload):
+    "Keep in memory what is to be kept: all, or compressed files if they are not too many."
+    sizes = {f.path:f.info.n*f.info.n_ch*4 for f in files if f.info.lossy}
+    fits = sum(sizes.values())<=_lossy_bytes
+    if not fits:
+        warnings.warn(f"{sum(sizes.values())/1e9:.1f} GB of sound in {len(sizes)} compressed files "
+                      f"({first(sizes).suffix}), more than is kept in memory: a file is decoded whole for each chunk; "
+                      "convert them once with `prepare_audio`", stacklevel=4)
+    for f in files:
+        if preload or (f.info.lossy and fits): f.preload()
+
 # %% ../nbs/21_data.ipynb #d39d4761
+def _check_kwargs(kwargs, own):
+    "Raise `ValueError` for a setting that no loader has."
+    known = {*inspect.signature(DataLoader.__init__).parameters, *DataLoader._methods, 'verbose', 'do_setup'}
+    for k in kwargs:
+        if k in known: continue
+        near = difflib.get_close_matches(k, known|own, 1)
+        hint = f"did you mean '{near[0]}'?" if near else 'leave it out'
+        raise ValueError(f"expected the name of a setting of ChunkDL, got '{k}'; {hint}")
+
+def _check_counts(**counts):
+    "Raise `ValueError` unless each is a whole number of at least 1."
+    for k,v in counts.items():
+        if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v<1:
+            raise ValueError(f"expected {k}, a whole number of at least 1, got {v!r}")
+
 def _column(tl):
-    "All items of a `TfmdLists`, as `tl[i]` gives them; `OpenAudio` runs without fastai's dispatch, which costs more than it."
+    "All items of a `TfmdLists`, as `tl[i]` gives them; `OpenAudio` runs without fastai's dispatch, which is slow."
     def run(o):
         for f in tl.tfms.fs:
             if type(f) is OpenAudio and isinstance(o, (str, Path)): o = f.open(o)
@@ -454,7 +485,7 @@ def _column(tl):
 def _open_rows(dataset):
     "All items of a dataset as tuples, their files opened."
     items = [tuplify(o) for o in getattr(dataset, 'items', []) if isinstance(o, (str, Path, tuple))]
-    keep_headers_of([o[0] for o in items if len(o)])
+    keep_listed([o[0] for o in items if len(o)])
     if isinstance(dataset, Datasets): return list(zip(*(_column(tl) for tl in dataset.tls)))
     return [tuplify(dataset[i]) for i in range(len(dataset))]
 
@@ -463,19 +494,6 @@ def _sounds(row):
     files = [o for o in row if isinstance(o, AudioFile)]
     if not files: raise ValueError(f"expected items with an AudioFile, got {row}; use AudioBlock in the DataBlock")
     return files
-
-_lossy_bytes = 2**30 # as much sound from compressed files is kept in memory
-
-def _load(files, preload):
-    "Keep in memory what is to be kept: all, or compressed files if they are not too many."
-    sizes = {f.path:f.info.n*f.info.n_ch*4 for f in files if f.info.lossy}
-    fits = sum(sizes.values())<=_lossy_bytes
-    if not fits:
-        warnings.warn(f"{sum(sizes.values())/1e9:.1f} GB of sound in {len(sizes)} compressed files "
-                      f"({first(sizes).suffix}), more than is kept in memory: a file is decoded whole for each chunk; "
-                      "convert them once with `prepare_audio`", stacklevel=4)
-    for f in files:
-        if preload or (f.info.lossy and fits): f.preload()
 
 # %% ../nbs/21_data.ipynb #e64289b5
 class _CaptionedDL(TfmdDL):
@@ -520,7 +538,8 @@ class _CaptionedDL(TfmdDL):
 @delegates()
 class ChunkDL(_CaptionedDL):
     "A loader of chunks of files: picks `(file, start)` in the main process, reads input and target alike."
-    _own = set('chunk_len left right sr n_chs read_len preload pad from_silence head trim flip_polarity check seed'.split())
+    _own = {'chunk_len', 'left', 'right', 'sr', 'n_chs', 'read_len', 'preload', 'pad', 'from_silence', 'head', 'trim',
+            'flip_polarity', 'check', 'seed'}
     def __init__(self,
         dataset, # Tuples of `AudioFile`s and labels
         bs:int=16, # Chunks in a batch
@@ -567,13 +586,14 @@ class ChunkDL(_CaptionedDL):
         for sounds in self._files:
             self.sr = ifnone(self.sr, sounds[0].sr)
             self.n_chs = ifnone(self.n_chs, tuple(f.n_ch for f in sounds))
-            for f,n_ch in zip(sounds, self.n_chs): _check_alike(f, self.sr, n_ch)
-            for f in sounds[1:]: _match_ends(sounds[0], f, trim=self.trim)
+            for f,n_ch in zip(sounds, self.n_chs): check_alike(f, self.sr, n_ch)
+            for f in sounds[1:]: match_ends(sounds[0], f, trim=self.trim)
         save_headers()
-        files = [f for sounds in self._files for o in sounds for f in getattr(o, 'files', [o])] # what `Stems` are made of
-        _load(files, self.preload)
+        sounds = [o for row in self._files for o in row]
+        files = [f for o in sounds for f in getattr(o, 'files', [o])] # what `Stems` are made of
+        load_files(files, self.preload)
         self._finite = any(f.info.is_float for f in files)
-        _check_content(files, self.check)
+        check_content(files, self.check)
 
     def set_context(self,
         left:int, # Samples before the scored ones that a model needs
@@ -636,8 +656,8 @@ class ChunkDL(_CaptionedDL):
         "Batches of the chunks `samps`, each read at once; item transforms see the chunks one by one."
         for rows in chunked(samps, self.bs, self.drop_last):
             columns = self._columns(rows)
-            if self._plain: yield tuple(c if isinstance(c, Tensor) else retain_type(fa_collate(c), c[0]) for c in columns)
-            else: yield self.do_batch([o for o in map(self._after, zip(*columns)) if o is not None])
+            if not self._plain: yield self.do_batch([o for o in map(self._after, zip(*columns)) if o is not None])
+            else: yield tuple(c if isinstance(c, Tensor) else retain_type(fa_collate(c), c[0]) for c in columns)
 
     def create_item(self, i):
         "One chunk of each sound, and the labels."
@@ -690,6 +710,75 @@ def AudioBlock(
     return TransformBlock(type_tfms=OpenAudio(sr, n_ch, resample=resample), dl_type=ChunkDL, dls_kwargs=kwargs,
                           item_tfms=ReadChunk(kwargs.get('chunk_len', 16384)))
 
+# %% ../nbs/21_data.ipynb #5c1de020
+@delegates(ChunkDL.__init__, but=['right'])
+class StreamDL(ChunkDL):
+    "A loader in which each row of a batch continues the same row of the batch before."
+    def __init__(self, dataset, bs=16, right=1, **kwargs): super().__init__(dataset, bs=bs, right=right, **kwargs)
+
+    def _plan(self):
+        "The windows of an epoch."
+        rng = self.rng if self.jitter else None
+        return ChunkTable.streamed(self._spans, self.chunk_len, rng, self.per_read, flip=self.flip_polarity)
+
+    def get_idxs(self):
+        "Windows in the order in which batches take them: the first of every stream, the second of every stream, ..."
+        if self.jitter: self._lay(self._plan())
+        n_each,n_more = divmod(self.n, self.bs)
+        stream = np.arange(self.bs)
+        first = stream*n_each+np.minimum(stream, n_more)
+        return (first+np.arange(n_each+1)[:, None]).reshape(-1)[:self.n]
+
+    def continues(self,
+        rows:list, # Windows of a batch
+        before:list, # Windows of the batch before
+    ) -> np.ndarray: # bool, one for each of `rows`
+        "Whether a row goes on where the same row of the batch before ended."
+        out = np.zeros(len(rows), bool)
+        n = min(len(rows), len(before))
+        now = self.table[list(rows[:n])]
+        then = self.table[list(before[:n])]
+        out[:n] = (now[:, 0]==then[:, 0]) & (now[:, 1]==then[:, 1]+self.chunk_len) & (now[:, 4]==then[:, 4])
+        return out
+
+# %% ../nbs/21_data.ipynb #5a427914
+class AudioDataLoaders(DataLoaders):
+    "`DataLoaders` of chunks of sound, with factories for the usual layouts."
+    @classmethod
+    def from_dblock(cls, dblock, source, path='.', bs=16, val_bs=None, shuffle=True, device=None, carry=False, **kwargs):
+        "Loaders from a `DataBlock` with `AudioBlock`s."
+        kwargs = dict(path=path, bs=bs, val_bs=val_bs, shuffle=shuffle, device=device, **kwargs)
+        if carry: kwargs = dict(right=0) | kwargs | dict(dl_type=StreamDL)
+        dls = dblock.dataloaders(source, **kwargs)
+        return cls(*dls.loaders, path=path, device=device)
+
+# %% ../nbs/21_data.ipynb #871ea2a6
+@patch(cls_method=True)
+@delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'rows', 'n'])
+def from_folder(cls:AudioDataLoaders,
+    path:str|Path, # Folder with one folder for each class, possibly below `train` and `valid`
+    train:str='train', # Folder of the training set, if it exists
+    valid:str='valid', # Folder of the validation set
+    valid_pct:float=.2, # Part of the files for validation, if there is no folder `train`
+    vocab:list=None, # Classes, None: the folders found
+    sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
+    n_ch:int=1, # Channels, None: any, all files alike
+    resample:bool=False, # Convert files of another rate, in memory
+    val_bs:int=None, # Chunks in a validation batch
+    item_tfms:list=None, # Transforms of single items
+    batch_tfms:list=None, # Transforms of batches
+    device=None, # Device of the batches
+    **kwargs
+) -> AudioDataLoaders: # Training and validation
+    "Loaders for learning the name of the folder that a sound is in."
+    is_named = (Path(path)/train).is_dir()
+    if not is_named: _check_part(valid_pct)
+    splitter = GrandparentSplitter(train, valid) if is_named else RandomSplitter(valid_pct, kwargs.get('seed'))
+    blocks = (AudioBlock(sr, n_ch, resample=resample), CategoryBlock(vocab=vocab))
+    db = DataBlock(blocks, get_items=get_audio_files, get_y=parent_label, splitter=splitter, item_tfms=item_tfms,
+                   batch_tfms=batch_tfms)
+    return cls.from_dblock(db, path, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
+
 # %% ../nbs/21_data.ipynb #26b4466e
 _words = dict(input='x', dry='x', clean='x', target='y', wet='y')
 _word = re.compile(r'(?<![a-z])(input|target|dry|wet|clean)(?![a-z])', re.I)
@@ -700,7 +789,7 @@ def _side(path):
     return _words[found[-1].lower()] if found else None
 
 def _by_key(files, root):
-    "Files by what they share with their partner, place and name without `input` or `target`; `ValueError` if two share it."
+    "Files by place and name without `input` or `target`, which partners share; raises `ValueError` if two share it."
     by = {}
     for f in files:
         key = _word.sub('', f.relative_to(root).with_suffix('').as_posix())
@@ -737,7 +826,7 @@ def get_pairs(
         xs,ys = [_by_key(get_audio_files(o), Path(o)) for o in (inputs, targets)]
         return _match(xs, ys, f"in {targets} or {inputs}")
     xs,ys = [L(Path(o) if isinstance(o, str) else o for o in listify(p)) for p in (inputs, targets)]
-    keep_headers_of(xs+ys)
+    keep_listed(xs+ys)
     if len(xs)!=len(ys):
         raise ValueError(f"{first(xs)}: expected as many targets as inputs, got {len(ys)} for {len(xs)}; "
                          "list them in pairs")
@@ -754,7 +843,9 @@ def _check_channels(pair):
 def _paths(pair): return tuple(Path(getattr(o, 'path', o)) for o in pair)
 
 @lru_cache(maxsize=256)
-def _checked(x, y, quick): return check_pair(x[0], y[0], quick=quick) # of stamps: a file that has changed is checked again
+def _checked(x_stamp, y_stamp, quick):
+    "The check of a pair, again where a file has changed."
+    return check_pair(x_stamp[0], y_stamp[0], quick=quick)
 
 def _alignment(pairs):
     "What `check_pair` measures of each pair, as plain values; prints one line, and warns of what a shift cannot mend."
@@ -793,122 +884,43 @@ def _warn_late(pairs, most=3):
         warnings.warn(f"{y}: {abs(report.latency)} samples ({ms:.2f} ms) {side}; pass align=True, or "
                       "check_pair(dry, wet).show() to look at it", stacklevel=3)
 
-# %% ../nbs/21_data.ipynb #5c1de020
-@delegates(ChunkDL.__init__, but=['right'])
-class StreamDL(ChunkDL):
-    "A loader in which each row of a batch continues the same row of the batch before."
-    def __init__(self, dataset, bs=16, right=1, **kwargs): super().__init__(dataset, bs=bs, right=right, **kwargs)
-
-    def _plan(self):
-        "The windows of an epoch: file after file, in a new order and from new offsets if shuffled."
-        a,b = self._spans.T
-        n = self.chunk_len
-        firsts = a
-        counts = (b-a)//n
-        order = np.arange(len(a))
-        if self.jitter:
-            order = np.array(self.rng.sample(range(len(a)), len(a)), np.int64)
-            counts = np.maximum(1, counts-1)
-            firsts = a + [_offset(room, self.rng) for room in (b-a-counts*n).tolist()]
-        counts = counts[order]
-        signs = None
-        if self.jitter and self.flip_polarity: signs = np.repeat(_signs(self.rng, len(a)), counts) # one for a file
-        return ChunkTable(order, firsts[order], counts, (b-n)[order], n, self.per_read, signs)
-
-    def get_idxs(self):
-        "Windows in the order in which batches take them: the first of every stream, the second of every stream, ..."
-        if self.jitter: self._lay(self._plan())
-        n_each,n_more = divmod(self.n, self.bs)
-        stream = np.arange(self.bs)
-        first = stream*n_each+np.minimum(stream, n_more)
-        return (first+np.arange(n_each+1)[:, None]).reshape(-1)[:self.n]
-
-    def continues(self,
-        rows:list, # Windows of a batch
-        before:list, # Windows of the batch before
-    ) -> np.ndarray: # bool, one for each of `rows`
-        "Whether a row goes on where the same row of the batch before ended."
-        out = np.zeros(len(rows), bool)
-        n = min(len(rows), len(before))
-        now = self.table[list(rows[:n])]
-        then = self.table[list(before[:n])]
-        out[:n] = (now[:, 0]==then[:, 0]) & (now[:, 1]==then[:, 1]+self.chunk_len) & (now[:, 4]==then[:, 4])
-        return out
-
-# %% ../nbs/21_data.ipynb #5a427914
-class AudioDataLoaders(DataLoaders):
-    "`DataLoaders` of chunks of sound, with factories for the usual layouts."
-    @classmethod
-    @delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'rows', 'n'])
-    def from_pairs(cls,
-        inputs:str|Path|list, # A recording, a list of them, or a folder
-        targets:str|Path|list=None, # The same kind; None: one folder with `*input*` and `*target*` files
-        valid:tuple=None, # Inputs and targets for validation, or one folder; None: split
-        valid_pct:float=.2, # Part for validation, unless the names or `valid` say
-        split_by:str=None, # `file` or `time`; None: by file if there are several, else by time
-        sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
-        n_ch:int=None, # Channels, or a tuple for input and target; None: any, all files alike
-        resample:bool=False, # Convert files of another rate, in memory
-        align:bool=False, # Measure each pair's latency and read its target that much later; see `dls.alignment`
-        carry:bool=False, # Rows of a batch continue those of the batch before: a recurrent network keeps its state
-        path:str|Path='.', # Where learners put their files
-        val_bs:int=None, # Chunks in a validation batch
-        device=None, # Device of the batches
-        **kwargs
-    ) -> 'AudioDataLoaders': # Training and validation
-        "Loaders for learning an effect from recordings of its input and its output."
-        pairs = get_pairs(inputs, targets)
-        if valid is None: train,valid = split_pairs(pairs, valid_pct, split_by, kwargs.get('seed'))
-        else:
-            train = pairs.filter(lambda p: _part_of(p) in (None, 'train'))
-            valid = get_pairs(*tuplify(valid))
-        if n_ch is None: train.map(_check_channels)
-        found = []
-        if align:
-            found = _alignment(train+valid)
-            train = _shifted(train, found)
-            valid = _shifted(valid, found)
-            kwargs['trim'] = True
-        elif kwargs.get('check') is not False: _warn_late(train)
-        n_chs = n_ch if isinstance(n_ch, tuple) else (n_ch, n_ch)
-        db = DataBlock([AudioBlock(sr, n, resample=resample) for n in n_chs], getters=[ItemGetter(0), ItemGetter(1)],
-                       splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
-        kwargs = {'drop_last':False, **kwargs}
-        dls = cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, carry=carry, **kwargs)
-        dls.alignment = found
-        return dls
-
-    @classmethod
-    def from_dblock(cls, dblock, source, path='.', bs=16, val_bs=None, shuffle=True, device=None, carry=False, **kwargs):
-        "Loaders from a `DataBlock` with `AudioBlock`s."
-        kwargs = dict(path=path, bs=bs, val_bs=val_bs, shuffle=shuffle, device=device, **kwargs)
-        if carry: kwargs = dict(right=0) | kwargs | dict(dl_type=StreamDL)
-        dls = dblock.dataloaders(source, **kwargs)
-        return cls(*dls.loaders, path=path, device=device)
-
-# %% ../nbs/21_data.ipynb #871ea2a6
+# %% ../nbs/21_data.ipynb #1b03bd4d
 @patch(cls_method=True)
 @delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'rows', 'n'])
-def from_folder(cls:AudioDataLoaders,
-    path:str|Path, # Folder with one folder for each class, possibly below `train` and `valid`
-    train:str='train', # Folder of the training set, if it exists
-    valid:str='valid', # Folder of the validation set
-    valid_pct:float=.2, # Part of the files for validation, if there is no folder `train`
-    vocab:list=None, # Classes, None: the folders found
+def from_pairs(cls:AudioDataLoaders,
+    inputs:str|Path|list, # A recording, a list of them, or a folder
+    targets:str|Path|list=None, # The same kind; None: one folder with `*input*` and `*target*` files
+    valid:tuple=None, # Inputs and targets for validation, or one folder; None: split
+    valid_pct:float=.2, # Part for validation, unless the names or `valid` say
+    split_by:str=None, # `file` or `time`; None: by file if there are several, else by time
     sr:int=None, # Sample rate wanted, Hz; None: any, all files alike
-    n_ch:int=1, # Channels, None: any, all files alike
+    n_ch:int=None, # Channels, or a tuple for input and target; None: any, all files alike
     resample:bool=False, # Convert files of another rate, in memory
+    align:bool=False, # Measure each pair's latency and read its target that much later; see `dls.alignment`
+    carry:bool=False, # Rows of a batch continue those of the batch before: a recurrent network keeps its state
+    path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Chunks in a validation batch
-    item_tfms:list=None, # Transforms of single items
-    batch_tfms:list=None, # Transforms of batches
     device=None, # Device of the batches
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
-    "Loaders for learning the name of the folder that a sound is in."
-    is_named = (Path(path)/train).is_dir()
-    if not is_named: _check_part(valid_pct)
-    splitter = GrandparentSplitter(train, valid) if is_named else RandomSplitter(valid_pct, kwargs.get('seed'))
-    blocks = (AudioBlock(sr, n_ch, resample=resample), CategoryBlock(vocab=vocab))
-    db = DataBlock(blocks, get_items=get_audio_files, get_y=parent_label, splitter=splitter, item_tfms=item_tfms,
-                   batch_tfms=batch_tfms)
-    return cls.from_dblock(db, path, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
+    "Loaders for learning an effect from recordings of its input and its output."
+    pairs = get_pairs(inputs, targets)
+    if valid is None: train,valid = split_pairs(pairs, valid_pct, split_by, kwargs.get('seed'))
+    else:
+        train = pairs.filter(lambda p: _part_of(p) in (None, 'train'))
+        valid = get_pairs(*tuplify(valid))
+    if n_ch is None: train.map(_check_channels)
+    found = []
+    if align:
+        found = _alignment(train+valid)
+        train = _shifted(train, found)
+        valid = _shifted(valid, found)
+        kwargs['trim'] = True
+    elif kwargs.get('check') is not False: _warn_late(train)
+    n_chs = n_ch if isinstance(n_ch, tuple) else (n_ch, n_ch)
+    db = DataBlock([AudioBlock(sr, n, resample=resample) for n in n_chs], getters=[ItemGetter(0), ItemGetter(1)],
+                   splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
+    kwargs = {'drop_last':False, **kwargs}
+    dls = cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, carry=carry, **kwargs)
+    dls.alignment = found
+    return dls

@@ -410,7 +410,7 @@ def test_long_material_unheard_is_said(tmp_path, monkeypatch):
     import fastproaudio.data as D
     x,y = pair(tmp_path)
     f = AudioFile(x)
-    with pytest.warns(UserWarning, match='only the headers were checked'): D._check_content([f], None, limit_s=1.)
+    with pytest.warns(UserWarning, match='only the headers were checked'): D.check_content([f], None, limit_s=1.)
 def test_not_audio(tmp_path):
     (tmp_path/'t.wav').write_text('no')
     refused('t.wav: expected an audio file', pair(tmp_path)[0], tmp_path/'t.wav')
