@@ -307,7 +307,7 @@ class ChunkTable:
         return cls(order, firsts[order], counts[order], lasts[order], chunk_len, per_read, signs)
 
     def __len__(self): return int(self.cum[-1])
-    def __array__(self, dtype=None, copy=None): return self[:].astype(dtype or np.int64) # noqa: ARG002
+    def __array__(self, dtype=None, copy=None): return self[:].astype(dtype or np.int64)
 
     def __getitem__(self, key):
         rows,columns = key if isinstance(key, tuple) else (key, slice(None))
@@ -561,7 +561,7 @@ class ChunkDL(_CaptionedDL):
         seed:int=None, # Of order and offsets, None: from `random`
         drop_last:bool=False, # Leave out a last batch that is not full
         rows:list=None, # The items, if they are open already
-        n:int=None, # Not used: the number of chunks follows from the files # noqa: ARG002
+        n:int=None, # Not used: the number of chunks follows from the files
         **kwargs
     ):
         _check_kwargs(kwargs, self._own)
@@ -745,7 +745,8 @@ class StreamDL(ChunkDL):
 class AudioDataLoaders(DataLoaders):
     "`DataLoaders` of chunks of sound, with factories for the usual layouts."
     @classmethod
-    def from_dblock(cls, dblock, source, path='.', bs=16, val_bs=None, shuffle=True, device=None, carry=False, **kwargs):
+    def from_dblock(cls, dblock, source, path='.', bs=16, val_bs=None, shuffle=True, device=None, carry=False,
+                    **kwargs):
         "Loaders from a `DataBlock` with `AudioBlock`s."
         kwargs = dict(path=path, bs=bs, val_bs=val_bs, shuffle=shuffle, device=device, **kwargs)
         if carry: kwargs = dict(right=0) | kwargs | dict(dl_type=StreamDL)
