@@ -241,6 +241,83 @@ def test_resample_file(tmp_path, to):
     assert (y[0]-sine(440, to, 4*to, amp=.5))[to//2:-to//2].abs().max() < 1e-5
     assert (y-resample_audio(read_audio(p)[0], sr, to)).abs().max() < 1e-5
 
+# A recording: one face for a file, an array and a tensor
+
+class Rated(torch.Tensor): sr = sr
+
+SOURCES = {'a file':lambda d, x: write_audio(d/'x.wav', x, sr, subtype='FLOAT'), 'a path as text':lambda d, x: str(SOURCES['a file'](d, x)),
+           'a compressed file':lambda d, x: write_audio(d/'x.flac', x, sr), 'a tensor':lambda d, x: x, 'an array':lambda d, x: x.numpy(),
+           'doubles':lambda d, x: x.double().numpy(), 'a list':lambda d, x: x.tolist(), 'a gradient':lambda d, x: x.clone().requires_grad_(),
+           'a tensor with a rate':lambda d, x: x.as_subclass(Rated)}
+
+@pytest.mark.parametrize('src', SOURCES)
+@pytest.mark.parametrize('n_ch', [1, 2])
+def test_recordings_read_alike(tmp_path, src, n_ch):
+    x = .4*sound(4000, n_ch)
+    src,eps = SOURCES[src](tmp_path, x),2**-24*('flac' in src or src=='a compressed file')
+    r = Recording(src, sr)
+    assert (r.sr, r.n, r.n_ch) == (sr, 4000, n_ch)
+    assert (r.read()-x).abs().max() <= 2**-23 and r.read().dtype == torch.float32
+    assert torch.equal(r.read(100, 50), r.read()[:, 100:150])
+    assert torch.equal(torch.cat([b for _,b in r.blocks(999)], 1), r.read()) and [s for s,_ in r.blocks(999)] == [0, 999, 1998, 2997, 3996]
+    p = r.part(1000, 3000).part(10)
+    assert p.n == 1990 and torch.equal(p.read(), r.read(1010, 1990)) and r.n == 4000
+    out = np.ones((n_ch, 2100), np.float32)
+    p.fill(out, -60)
+    assert (out[:, :60]==0).all() and (out[:, 2050:]==0).all() and torch.equal(torch.from_numpy(out[:, 60:2050]), p.read())
+    for start,n in ((-1, 5), (1989, 2), (0, -1)):
+        with pytest.raises(ValueError, match='range inside its 1990 samples'): p.read(start, n)
+    with pytest.raises(ValueError, match='range inside its 4000 samples'): r.part(3000, 5000)
+
+def test_one_dimension_is_one_channel_and_16_bits_are_scaled(tmp_path):
+    codes = np.array([0, 2**14, -2**15, 2**15-1], np.int16)
+    for x in (codes, torch.from_numpy(codes)): assert Recording(x, sr).read().tolist() == [[0, .5, -1, 1-2**-15]]
+    sf.write(tmp_path/'a.wav', codes, sr, subtype='PCM_16')
+    r = Recording(tmp_path/'a.wav')
+    assert r.load().dtype == np.int16 and torch.equal(r.read(), Recording(codes, sr).read())
+    assert Recording(tmp_path/'a.wav').load() is r.load()            # who holds the same file holds the same samples
+
+@pytest.mark.parametrize('x,says', [(np.zeros((1, 2, 9)), r'got \[1, 2, 9\]; pass one recording'), (np.zeros((5000, 2)), 'transpose it'),
+    (np.zeros(0), 'got zero samples'), (np.zeros(9, bool), 'got bool; pass the sound itself'), (torch.zeros(9)>0, 'got bool'),
+    (np.zeros(9, np.int32), 'got int32; divide'), (torch.zeros(9).byte(), 'got uint8; divide'), (np.zeros(9, complex), 'got complex128'),
+    (np.array(['a']), 'pass the sound itself'), ([0., float('nan')], r'NaN or Inf at sample 1 \('), ([0., float('-inf')], 'NaN or Inf')])
+def test_what_is_no_recording_is_said(x, says):
+    with pytest.raises(ValueError, match=says) as e: Recording(x, sr, name='my take').read()
+    assert str(e.value).startswith('my take: expected') and '\n' not in str(e.value)
+
+def test_the_rate_of_a_recording(tmp_path):
+    x,p = sound(4000),write_audio(tmp_path/'x.wav', sound(4000), sr, subtype='FLOAT')
+    with pytest.raises(ValueError, match='recording: expected its sample rate, got none'): Recording(x)
+    for src in (p, x.as_subclass(Rated)):
+        with pytest.raises(ValueError, match='expected 48000 Hz, got 22050 Hz; pass resample=True'): Recording(src, 48000)
+        r = Recording(src, 11025, resample=True)
+        assert (r.sr, r.n) == (11025, 2000) and torch.equal(r.read(), resample_audio(x, sr, 11025))
+        assert torch.equal(r.part(500).read(0, 100), r.read(500, 100))
+
+def test_nan_in_a_file_is_refused_where_it_is_read(tmp_path):
+    x = sound(4000, 1)
+    x[0, 3000] = float('nan')
+    sf.write(tmp_path/'a.wav', x.T.numpy(), sr, subtype='FLOAT')
+    r = Recording(tmp_path/'a.wav')
+    assert torch.equal(r.read(0, 3000), x[:, :3000])
+    for read in (lambda: r.read(2900, 200), lambda: r.part(2900).read(), lambda: list(r.blocks(700))):
+        with pytest.raises(ValueError, match=r'a.wav: expected finite samples, got NaN or Inf at sample 3000 \(0.136 s\)'): read()
+    assert Recording(tmp_path/'a.wav', finite=False).read().isnan().sum() == 1
+
+@pytest.mark.parametrize('kw', [{}, dict(jumps=True), dict(sr=11025, resample=True)], ids=str)
+@pytest.mark.parametrize('ext', ['wav', 'ogg', 'mp3'])
+def test_a_recording_goes_to_another_process_without_its_samples(tmp_path, kw, ext):
+    import pickle
+    r = Recording(write_audio(tmp_path/f'x.{ext}', .4*sound(40_000), sr), **kw)
+    whole = r.read()
+    r.load()
+    sent = pickle.dumps(r)
+    assert len(sent) < 2000 and torch.equal(pickle.loads(sent).read(5000, 100), whole[:, 5000:5100])
+    part = pickle.loads(pickle.dumps(r.part(5000)))
+    assert torch.equal(part.read(0, 100), whole[:, 5000:5100])
+    x = Recording(sound(100), sr)
+    assert torch.equal(pickle.loads(pickle.dumps(x)).read(), x.read())
+
 def test_io_is_of_the_torch_trunk():
     import subprocess
     code = "import sys, fastproaudio.io; sys.exit(any(m in sys.modules for m in ('fastai', 'matplotlib', 'IPython')))"
