@@ -12,34 +12,35 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from fastai.basics import *
 from fastprogress import progress_bar
 from .data import get_audio_files
-from .io import audio_info, audio_writer, read_audio, resample_file
+from .io import Recording, audio_info, audio_writer, resample_file
 
 # %% ../nbs/23a_prepare.ipynb #0112d59f
 def _plan(files, src, dst, rates, suffix):
     "What is to be made of what: `(file, rate, target)`; raises `ValueError` if two would be one."
-    plan,seen = [],{}
+    plan = {}
     for f in files:
         for sr in rates:
             out = (dst/str(sr)/f.relative_to(src)).with_suffix(suffix)
-            if out in seen:
-                raise ValueError(f"{f}: expected another name than {seen[out].name}, both would become "
-                                 f"{out.name}; rename one")
-            seen[out] = f
-            plan.append((f, sr, out))
-    return plan
+            if out in plan:
+                raise ValueError(f"{f}: expected another name than {plan[out][0].name}, both would become {out.name}; "
+                                 "rename one")
+            plan[out] = (f, sr, out)
+    return list(plan.values())
 
 def _done(f, out, sr, n_ch):
     "Whether `out` is there, whole, newer than its source and of the right kind; what is not is made again."
     if not out.exists() or out.stat().st_mtime<f.stat().st_mtime: return False
-    try: a,b = audio_info(f),audio_info(out)
+    try:
+        have = audio_info(f)
+        made = audio_info(out)
     except ValueError: return False
-    return (b.sr,b.n_ch)==(sr,n_ch or a.n_ch) and abs(b.n-round(a.n*sr/a.sr))<=1
+    return (made.sr, made.n_ch)==(sr, n_ch or have.n_ch) and abs(made.n-round(have.n*sr/have.sr))<=1
 
-def _mix(src, dst, block=2**18):
+def _mix(src, dst):
     "Write the mean of all channels of a file."
-    info = audio_info(src)
-    with audio_writer(dst, info.sr, 1, 'FLOAT') as write:
-        for s in range(0, info.n, block): write(read_audio(src, s, min(block, info.n-s))[0].mean(0, keepdim=True))
+    sound = Recording(src, finite=False)
+    with audio_writer(dst, sound.sr, 1, 'FLOAT') as write:
+        for _,x in sound.blocks(): write(x.mean(0, keepdim=True))
 
 def _convert(f, out, sr, n_ch, subtype):
     "Make one file."
@@ -60,7 +61,27 @@ def _unless(stop, *args):
     if stop.is_set(): return
     try: _convert(*args)
     except ValueError: raise
-    except BaseException: stop.set(); raise
+    except BaseException:
+        stop.set()
+        raise
+
+def _convert_all(todo, n_workers, bar, *settings):
+    "Convert files at the same time; what was wrong with those that could not be converted."
+    failed = []
+    stop = threading.Event()
+    with ThreadPoolExecutor(n_workers) as pool:           # reading, resampling and writing leave Python's lock
+        jobs = [pool.submit(_unless, stop, f, out, sr, *settings) for f,sr,out in todo]
+        try:
+            for job in bar(as_completed(jobs), total=len(jobs)):
+                if isinstance(job.exception(), ValueError): failed.append(str(job.exception()))
+                else: job.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failed
+
+def _no_bar(jobs, total): return jobs # noqa: ARG001
 
 def prepare_audio(
     src:str|Path, # Folder with recordings, read recursively
@@ -72,21 +93,17 @@ def prepare_audio(
     n_workers:int=None, # Files converted at the same time, None: one for each core, at most 8
     progress:bool=True, # Show a bar
 ) -> dict: # From rate to the folder with it
-    "Convert a folder to one or several sample rates; what is done already is left alone. A file that cannot be "
-    "converted does not keep the others from it, and is named at the end."
-    src,dst,rates = Path(src),Path(dst),[int(o) for o in listify(sr)]
+    "Convert a folder to one or several rates: what is done is left alone, what fails is named at the end."
+    src = Path(src)
+    dst = Path(dst)
+    rates = [int(o) for o in listify(sr)]
     if not rates or min(rates)<1: raise ValueError(f"expected sample rates above 0, got {sr}")
     files = get_audio_files(src).filter(lambda f: dst not in f.parents and not f.name.startswith('.'))
-    todo = [o for o in _plan(files, src, dst, rates, suffix) if not _done(o[0], o[2], o[1], n_ch)]
-    failed,stop = [],threading.Event()
-    with ThreadPoolExecutor(ifnone(n_workers, min(8, os.cpu_count() or 1))) as pool: # reading, resampling and writing leave Python's lock
-        jobs = [pool.submit(_unless, stop, f, out, rate, n_ch, subtype) for f,rate,out in todo]
-        try:
-            for j in progress_bar(as_completed(jobs), total=len(jobs)) if progress and jobs else as_completed(jobs):
-                if isinstance(j.exception(), ValueError): failed.append(str(j.exception()))
-                else: j.result()
-        except BaseException: stop.set(); pool.shutdown(cancel_futures=True); raise
+    plan = _plan(files, src, dst, rates, suffix)
+    todo = [(f, rate, out) for f,rate,out in plan if not _done(f, out, rate, n_ch)]
+    n_workers = ifnone(n_workers, min(8, os.cpu_count() or 1))
+    failed = _convert_all(todo, n_workers, progress_bar if progress and todo else _no_bar, n_ch, subtype)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(todo)} could not be converted, the others are done; the "
-                         f"first was {min(failed)}")
+        raise ValueError(f"{len(failed)} of {len(todo)} could not be converted, the others are done; "
+                         f"the first was {min(failed)}")
     return {r:dst/str(r) for r in rates}

@@ -190,7 +190,7 @@ class Stems(AudioFile):
     def __getstate__(self): return dict(self.__dict__)
     def __repr__(self): return f"{'+' if self.mix else '|'}".join(f.path.name for f in self.files)
     def preload(self, sr=None):
-        for f in self.files: f.preload(f.sr)
+        for f in self.files: f.preload()
 
     def part(self, start, stop=None, lo=None):
         "The samples `start` to `stop` of the same files."

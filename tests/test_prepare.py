@@ -1,4 +1,4 @@
-"""`prepare_audio`: a run that is killed goes on, a broken file stops nobody, and what goes wrong is said in one sentence."""
+"""`prepare_audio`: a run that is killed goes on, a broken file stops nobody, and each fault is one sentence."""
 import errno,os,signal,subprocess,sys,time
 
 import pytest
@@ -13,7 +13,9 @@ def folder(d, k=6, n=8000):
     for i in range(k): write_audio(d/'in'/f'{i}.wav', noise(n, seed=i, n_ch=2), 16000)
     return d/'in',d/'out'
 
-@pytest.mark.parametrize('suffix,subtype,format', [('.flac', 'PCM_16', 'FLAC'), ('.wav', 'FLOAT', 'WAV'), ('.wav', None, 'WAV'), ('.ogg', None, 'OGG')])
+@pytest.mark.parametrize('suffix,subtype,format',
+                         [('.flac', 'PCM_16', 'FLAC'), ('.wav', 'FLOAT', 'WAV'), ('.wav', None, 'WAV'),
+                          ('.ogg', None, 'OGG')])
 def test_rate_channels_and_format(tmp_path, suffix, subtype, format):
     src,dst = folder(tmp_path, 2)
     out = prepare_audio(src, dst, 8000, n_ch=1, suffix=suffix, subtype=subtype, progress=False)[8000]
@@ -23,7 +25,8 @@ def test_rate_channels_and_format(tmp_path, suffix, subtype, format):
 
 def test_killed_in_the_middle(tmp_path):
     src,dst = folder(tmp_path, 12, 160_000)
-    code = f"from fastproaudio.prepare import prepare_audio; prepare_audio({str(src)!r}, {str(dst)!r}, 44100, n_workers=1, progress=False)"
+    code = ("from fastproaudio.prepare import prepare_audio; "
+            f"prepare_audio({str(src)!r}, {str(dst)!r}, 44100, n_workers=1, progress=False)")
     p = subprocess.Popen([sys.executable, '-c', code], env={**os.environ, 'OMP_NUM_THREADS':'1'})
     until = time.time()+60
     while len(list(dst.rglob('*.flac')))<3 and p.poll() is None and time.time()<until: time.sleep(.005)
@@ -48,7 +51,8 @@ def test_a_broken_file_among_them(tmp_path, n_workers):
 def test_two_that_would_be_one(tmp_path):
     src,dst = folder(tmp_path, 1)
     write_audio(src/'0.flac', noise(100, seed=0), 16000)
-    with pytest.raises(ValueError, match='both would become 0.flac; rename one'): prepare_audio(src, dst, 8000, progress=False)
+    with pytest.raises(ValueError, match='both would become 0.flac; rename one'):
+        prepare_audio(src, dst, 8000, progress=False)
     assert not dst.exists()
 
 def test_same_names_in_other_folders_are_no_collision(tmp_path):
@@ -60,10 +64,12 @@ def test_same_names_in_other_folders_are_no_collision(tmp_path):
 
 def test_full_disk(tmp_path, monkeypatch):
     src,dst = folder(tmp_path, 2)
-    def full(*a, **kw): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(*a, **kw): # noqa: ARG001
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with monkeypatch.context() as m:
         m.setattr(sf.SoundFile, 'write', full)
-        with pytest.raises(ValueError, match='could not be converted.*No space left on device') as e: prepare_audio(src, dst, 8000, progress=False)
+        with pytest.raises(ValueError, match='could not be converted.*No space left on device') as e:
+            prepare_audio(src, dst, 8000, progress=False)
     assert '\n' not in str(e.value) and not [f for f in dst.rglob('*') if f.is_file()]
     prepare_audio(src, dst, 8000, progress=False)
     assert len(get_audio_files(dst))==2
