@@ -82,7 +82,7 @@ def intrinsic_of(
         result = code(b, SimpleNamespace(**dict(zip(names.split(), values))))
         return context.get_dummy_value() if result is None else result
 
-    def made(typingctx, *args): return returns(*map(_typed, args)), codegen
+    def made(typingctx, *args): return returns(*map(_typed, args)), codegen # noqa: ARG001
     named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ['typingctx', *names.split()]]
     made.__signature__ = inspect.Signature(named)                # what numba looks at
     return intrinsic(made)
@@ -191,27 +191,27 @@ def sigmoid16(b, x): return sigmoid_code(b, x)
 @lanes
 def relu16(b, x): return max_code(b, x, const_code(0.))
 @lanes
-def copy16(b, y, x): return x
+def copy16(b, y, x): return x # noqa: ARG001
 @lanes
 def add16(b, y, x): return b.fadd(y, x)
 @lanes
-def gate16(b, y, f, g): return b.fmul(tanh_code(b, f), sigmoid_code(b, g))
+def gate16(b, y, f, g): return b.fmul(tanh_code(b, f), sigmoid_code(b, g)) # noqa: ARG001
 
 @lanes
-def cell16(b, c, h, i, f, g, o):
+def cell16(b, c, h, i, f, g, o): # noqa: ARG001
     "A step of LSTM cells from their four gates: the new cell state `c` and output `h`."
     kept = b.fmul(sigmoid_code(b, f), c)
     new = b.fadd(kept, b.fmul(sigmoid_code(b, i), tanh_code(b, g)))
     return new, b.fmul(sigmoid_code(b, o), tanh_code(b, new))
 
-# %% ../nbs/17a_engines.ipynb #965a6e4e
+# %% ../nbs/17a_engines.ipynb #c81440ec
 ROWS = (8, 4, 1) # Rows of a tile
 
 def cover_code(
     b, # LLVM's builder
     rows, # Rows of the result
     n, # Columns of the result, a multiple of 16
-    tile, # `tile(size, width, row, col, panel, first)` writes one tile: `size` rows and `width` columns from `row` and `col` on,
+    tile, # `tile(size, width, row, col, panel, first)` writes `size` rows and `width` columns from `row` and `col` on,
           # which belong to the panel of `panel` columns from column `first` on
     widths:dict, # Most columns of a tile by its rows
     most:int=64, # Columns to finish before the next ones are begun
@@ -222,7 +222,8 @@ def cover_code(
         for size in ROWS:
             def one(row, size=size):
                 step = min(width, widths[size])
-                for col in range(left, left+width, step): tile(size, step, row, b.add(first, int_code(col)), panel, first)
+                for col in range(left, left+width, step):
+                    tile(size, step, row, b.add(first, int_code(col)), panel, first)
             row = repeat_code(b, row, b.sub(rows, int_code(size-1)), size, one)
     first = int_code(0)
     for panel in PANELS:
@@ -231,7 +232,7 @@ def cover_code(
             for left in range(0, panel, width): strip(first, left, width, panel)
         first = repeat_code(b, first, b.sub(n, int_code(panel-1)), panel, strips)
 
-UNROLL = {(1, 16):8, (1, 32):4, (1, 64):4, (4, 16):2} # Sums side by side for tiles that are too small to keep the adder busy
+UNROLL = {(1, 16):8, (1, 32):4, (1, 64):4, (4, 16):2} # Sums side by side where tiles are too small for the adder
 
 def tile_code(
     b, # LLVM's builder
@@ -279,14 +280,14 @@ def product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows):
     "`y += x @ w` for `rows` rows; `w` is packed: `k x n`, `n` a multiple of 16."
     _product(y, yo, ldy, x, xo, ldx, w, wo, k, n, rows)
 
-# %% ../nbs/17a_engines.ipynb #c9869c04
+# %% ../nbs/17a_engines.ipynb #8a80eb89
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .likelihood import MIN_LOG_SCALE
-from .memory import Memory, aligned, pad, up
+from .memory import Memory, pad, up
 
 # %% ../nbs/17a_engines.ipynb #8dedd3d2
 def folded_code(b, v, f):
@@ -560,12 +561,13 @@ def _wavenet_answer(mem, net, d):
 
 @jit
 def _wavenet_run(mem, net, d, rings, lengths, dilations, t, first, u, zeta, tokens, values):
-    "As many samples as there are random numbers, the first from the answer that is there if it is `first`; returns the new time."
+    "As `_lstm_run`, for a WaveNet; returns the new time."
     for i in range(len(u)):
         if i>0 or not first:
             _enter(mem, d, tokens[i], values[i], net.x, net.x_row, net.table, net.w_in, net.b_in)
             frame = min((t+net.phase)//net.hop, net.n_frames-1)
-            for l in range(net.n_layers): _wavenet_layer(mem, l, t, frame, rings[l], lengths[l], dilations[l], net, d.bs)
+            for l in range(net.n_layers):
+                _wavenet_layer(mem, l, t, frame, rings[l], lengths[l], dilations[l], net, d.bs)
             _wavenet_answer(mem, net, d)
             t += 1
         _draw(mem, d, u[i], zeta[i], tokens[i+1], values[i+1])
@@ -603,15 +605,16 @@ class NumbaWaveNet(_Engine):
         super().__init__(spec, out, settings)
         self.t = 0
         bs,m = self.draw.bs,self.places
-        n_layers,gate,channels,ks = spec['w_conv'].shape
-        gate //= 2
+        n_layers,gate = spec['w_conv'].shape[0],spec['w_conv'].shape[1]//2
+        channels,ks = spec['w_conv'].shape[2:]
         row,gate_row,skip_row = up(channels),up(gate),up(spec['skip'])
         self.dilations = spec['dilations'].astype(np.int64)
         self.lengths = (ks-1)*self.dilations+1
         self.rings = np.array([m.numbers(_ring(line, row)) for line in state['lines']])
         cond = _halves(_conditions(spec, bs, knobs, local), gate_row)
         self.net = WaveNetPlaces(
-            n_layers, ks, channels, row, gate, gate_row, spec['skip'], skip_row, 2**62 if local is None else hop, phase, len(cond),
+            n_layers, ks, channels, row, gate, gate_row, spec['skip'], skip_row,
+            hop=2**62 if local is None else hop, phase=phase, n_frames=len(cond),
             cond=m.numbers(cond), x=m.take(bs*row), z=m.take(bs*2*gate_row),
             found=m.take(bs*(n_layers*gate+16)+gate_row), s=m.take(bs*skip_row), post=m.take(bs*skip_row),
             **self.entry(spec, row), **self.weights(spec, row, gate_row, skip_row))
@@ -639,8 +642,8 @@ class NumbaWaveNet(_Engine):
 
     def steps(self, u, zeta, tokens, values):
         "Fill `tokens` and `values` from their second row on."
-        self.t = _wavenet_run(self.mem, self.net, self.draw, self.rings, self.lengths, self.dilations, self.t, self.first,
-                              u, zeta, tokens, values)
+        layers = self.rings,self.lengths,self.dilations
+        self.t = _wavenet_run(self.mem, self.net, self.draw, *layers, self.t, self.first, u, zeta, tokens, values)
 
 # %% ../nbs/17a_engines.ipynb #4dfed077
 class LSTMPlaces(NamedTuple):

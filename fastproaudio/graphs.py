@@ -20,12 +20,13 @@ def _entry(spec, device, bias=0.):
     if spec['n_tokens']:
         table = _to(spec['table']+bias, device)
         return lambda last: table.index_select(0, last)
-    w,b = _to(spec['w_in'].T, device),torch.zeros(1, device=device)
-    b = b+_to(np.float32(bias)+(0. if spec.get('b_in') is None else spec['b_in']), device)
+    w = _to(spec['w_in'].T, device)
+    if spec.get('b_in') is not None: bias = bias+spec['b_in']
+    b = torch.zeros(1, device=device)+_to(np.float32(bias), device)
     return lambda last: last@w+b
 
 class WaveNetStep:
-    "One step of a WaveNet: one gather and one batched product for all old taps, then the layers, then one product for all skips."
+    "One step of a WaveNet: one gather and product for all old taps, then the layers, then one product for all skips."
     def __init__(self,
         spec:dict, # `model.step_spec()`
         state:dict, # `model.step_state(state)` after the prompt
@@ -36,20 +37,28 @@ class WaveNetStep:
         hop:int=1, # Samples per frame of it
         phase:int=0, # Samples of the first frame that are over
     ):
-        to = lambda x: _to(x, device)
-        self.L,g2,self.C,self.ks = spec['w_conv'].shape
-        L,C,ks,w = self.L,self.C,self.ks,spec['w_conv'].transpose(0, 3, 2, 1)
-        self.w_old,self.w_now = to(w[:, :-1].reshape(L, (ks-1)*C, g2)),to(w[:, -1])
-        self.w_res,self.b_res = to(spec['w_out'][:, :C].transpose(0, 2, 1)),to(spec['b_out'][:, :C])
-        self.w_skip = to(spec['w_out'][:, C:].transpose(0, 2, 1).reshape(-1, spec['skip']))
-        self.b_skip = to(spec['b_out'][:, C:].sum(0))
-        self.post = [to(spec[k]) for k in ('w_post1', 'b_post1', 'w_post2', 'b_post2')]
-        self.enter,self.bs,self.hop,self.phase = _entry(spec, device),bs,hop,phase
-        d = spec['dilations'].astype(np.int64)
-        lengths = (ks-1)*d+1
-        self.lengths,self.starts = to(lengths),to(np.cumsum(lengths)-lengths)
-        self.back = to(d[:, None]*np.arange(ks-1, 0, -1)[None])
-        self.rings = to(np.concatenate([np.pad(l.transpose(1, 0, 2), ((1, 0), (0, 0), (0, 0))) for l in state['lines']]))
+        def to(x): return _to(x, device)
+        taps = spec['w_conv'].transpose(0, 3, 2, 1)
+        self.n_layers,self.ks = taps.shape[:2]
+        self.channels = channels = taps.shape[2]
+        self.w_old = to(taps[:, :-1].reshape(self.n_layers, -1, taps.shape[3]))
+        self.w_now = to(taps[:, -1])
+        self.w_res = to(spec['w_out'][:, :channels].transpose(0, 2, 1))
+        self.b_res = to(spec['b_out'][:, :channels])
+        self.w_skip = to(spec['w_out'][:, channels:].transpose(0, 2, 1).reshape(-1, spec['skip']))
+        self.b_skip = to(spec['b_out'][:, channels:].sum(0))
+        self.w_post1,self.b_post1 = to(spec['w_post1']),to(spec['b_post1'])
+        self.w_post2,self.b_post2 = to(spec['w_post2']),to(spec['b_post2'])
+        self.enter = _entry(spec, device)
+        self.bs = bs
+        self.hop,self.phase = hop,phase
+        dilations = spec['dilations'].astype(np.int64)
+        lengths = (self.ks-1)*dilations+1
+        self.lengths = to(lengths)
+        self.starts = to(np.cumsum(lengths)-lengths)
+        self.back = to(dilations[:, None]*np.arange(self.ks-1, 0, -1)[None])
+        rings = [np.pad(line.transpose(1, 0, 2), ((1, 0), (0, 0), (0, 0))) for line in state['lines']]
+        self.rings = to(np.concatenate(rings))
         self.cond = self.conditions(spec, knobs, local, to)
         self.t = torch.zeros(1, dtype=torch.int64, device=device)
 
@@ -58,7 +67,7 @@ class WaveNetStep:
         z = torch.zeros(1, 1, 1, 1, device=self.w_now.device)
         if knobs is not None: z = z+torch.einsum('lgk,bk->lbg', to(spec['w_knobs']), to(np.float32(knobs)))[None]
         if local is not None: z = z+torch.einsum('lgk,bkf->flbg', to(spec['w_local']), to(np.float32(local)))
-        return z.expand(-1, self.L, self.bs, self.w_now.shape[2]).contiguous()
+        return z.expand(-1, self.n_layers, self.bs, self.w_now.shape[2]).contiguous()
 
     def memory(self) -> list: # Of tensors
         "What a step changes."
@@ -69,20 +78,21 @@ class WaveNetStep:
     ) -> Tensor: # `(bs, n_out)`
         "The answer to a sample."
         rows = self.starts[:, None]+(self.t-self.back)%self.lengths[:, None]
-        old = self.rings.index_select(0, rows.flatten()).view(self.L, self.ks-1, self.bs, self.C)
+        old = self.rings.index_select(0, rows.flatten()).view(self.n_layers, self.ks-1, self.bs, self.channels)
         frame = ((self.t+self.phase)//self.hop).clamp(max=len(self.cond)-1)
         z = self.cond.index_select(0, frame)[0]+torch.bmm(old.transpose(1, 2).flatten(2), self.w_old)
-        x,xs,hs = self.enter(last),[],[]
-        for l in range(self.L):
-            xs.append(x)
+        x = self.enter(last)
+        heard,found = [],[]
+        for l in range(self.n_layers):
+            heard.append(x)
             a,b = torch.addmm(z[l], x, self.w_now[l]).chunk(2, 1)
-            hs.append(torch.tanh(a)*torch.sigmoid(b))
-            x = x+torch.addmm(self.b_res[l], hs[-1], self.w_res[l])
-        self.rings.index_copy_(0, self.starts+self.t%self.lengths, torch.stack(xs))
+            found.append(torch.tanh(a)*torch.sigmoid(b))
+            x = x+torch.addmm(self.b_res[l], found[-1], self.w_res[l])
+        self.rings.index_copy_(0, self.starts+self.t%self.lengths, torch.stack(heard))
         self.t.add_(1)
-        w1,b1,w2,b2 = self.post
-        s = torch.relu(torch.addmm(self.b_skip, torch.cat(hs, 1), self.w_skip))
-        return torch.addmm(b2, torch.relu(torch.addmm(b1, s, w1.t())), w2.t())
+        s = torch.relu(torch.addmm(self.b_skip, torch.cat(found, 1), self.w_skip))
+        s = torch.relu(torch.addmm(self.b_post1, s, self.w_post1.t()))
+        return torch.addmm(self.b_post2, s, self.w_post2.t())
 
 # %% ../nbs/17aa_graphs.ipynb #e2d9e79c
 class LSTMStep:
@@ -92,10 +102,13 @@ class LSTMStep:
         state:dict, # `model.step_state(state)` after the prompt
         device, # Where it runs
     ):
-        to = lambda x: _to(x, device)
+        def to(x): return _to(x, device)
         self.enter = _entry(spec, device, spec['b'][0])
-        self.w_ih,self.w_hh,self.b = ([to(w) for w in spec[k]] for k in ('w_ih', 'w_hh', 'b'))
-        self.w_out,self.b_out,self.h,self.c = to(spec['w_out']),to(spec['b_out']),to(state['h']).clone(),to(state['c']).clone()
+        self.w_ih = [to(w) for w in spec['w_ih']]
+        self.w_hh = [to(w) for w in spec['w_hh']]
+        self.b = [to(b) for b in spec['b']]
+        self.w_out,self.b_out = to(spec['w_out']),to(spec['b_out'])
+        self.h,self.c = to(state['h']).clone(),to(state['c']).clone()
 
     def memory(self) -> list: # Of tensors
         "What a step changes."
@@ -108,9 +121,11 @@ class LSTMStep:
         z = self.enter(last)
         for l,w in enumerate(self.w_hh):
             if l: z = torch.addmm(self.b[l], h, self.w_ih[l-1].t())
-            i,f,g,o = torch.addmm(z, self.h[l], w.t()).chunk(4, 1)
-            self.c[l].copy_(torch.sigmoid(f)*self.c[l]+torch.sigmoid(i)*torch.tanh(g))
-            h = torch.sigmoid(o)*torch.tanh(self.c[l])
+            gates = torch.addmm(z, self.h[l], w.t()).unflatten(1, (4, -1))
+            keep = torch.sigmoid(gates[:, 1])
+            new = torch.sigmoid(gates[:, 0])*torch.tanh(gates[:, 2])
+            self.c[l].copy_(keep*self.c[l]+new)
+            h = torch.sigmoid(gates[:, 3])*torch.tanh(self.c[l])
             self.h[l].copy_(h)
         return torch.addmm(self.b_out, h, self.w_out.t())
 
@@ -125,19 +140,24 @@ class GraphEngine:
         device, # Where it runs
         block:int=4096, # Most samples between two looks at the processor
     ):
-        self.net,self.head,self.settings,self.block = step,spec['head'],settings,block
-        self.n_tokens,bs = spec['n_tokens'],out.shape[0]
+        self.net,self.block = step,block
+        self.head,self.settings = spec['head'],settings
+        self.n_tokens = spec['n_tokens']
+        bs = len(out)
         n_ch = 1 if self.n_tokens else spec['n_in']
         like = dict(dtype=torch.int64 if self.n_tokens else torch.float32, device=device)
         self.out = _to(np.float32(out), device)
         self.last = torch.zeros((bs,) if self.n_tokens else (bs, n_ch), **like)
         self.made = torch.zeros(block, *self.last.shape, **like)
         self.u = torch.zeros(block, bs, n_ch, 2, dtype=torch.float64, device=device)
-        self.i,self.first,self.graph = torch.zeros(1, dtype=torch.int64, device=device),True,None
+        self.i = torch.zeros(1, dtype=torch.int64, device=device) # Which random numbers are next
+        self.first = True                                         # the answer to the prompt is there already
+        self.graph = None
 
     def choose(self):
         "The next sample, from the answer and random numbers that are there."
-        u,(temperature,top_k,top_p) = self.u.index_select(0, self.i)[0],self.settings
+        u = self.u.index_select(0, self.i)[0]
+        temperature,top_k,top_p = self.settings
         if self.n_tokens: new = draw_token(self.out, u[:, 0, 1], temperature, top_k, top_p)
         else: new = draw_value(self.out, u, self.head, temperature).to(self.last)
         self.last.copy_(new)
@@ -152,7 +172,8 @@ class GraphEngine:
     def capture(self):
         "Record a step as a CUDA graph; what the rehearsals changed is put back."
         memory = [*self.net.memory(), self.out, self.last, self.made, self.i]
-        before,stream = [m.clone() for m in memory],torch.cuda.Stream()
+        before = [m.clone() for m in memory]
+        stream = torch.cuda.Stream()
         self.i.zero_()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -6,11 +6,12 @@
 __all__ = ['PLAYERS', 'LIVE_ENGINES', 'plays', 'write', 'conv_block', 'gated_conv', 'lstm_layer', 'Live']
 
 # %% ../nbs/17b_live.ipynb #302e522e
-import copy, importlib.util
+import copy
+import importlib.util
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .dsp import one_thread
 from .models.fir import FIR, Parallel
@@ -19,8 +20,8 @@ from .models.nam import NAMLSTM, NAMWaveNet
 from .models.tcn import TCN
 from .models.wavenet import Block, WaveNet
 from .memory import aligned, up
-from .program import (DOT, FIR as FILTER, LSTM, MOVING, MUL, PUSH_ONE, STILL, TILE, ZERO, Program, Rows, halves, numbers_of,
-                                  table)
+from . import program
+from .program import (DOT, LSTM, MOVING, MUL, PUSH_ONE, STILL, TILE, ZERO, Program, Rows, halves, numbers_of, table)
 
 # %% ../nbs/17b_live.ipynb #3ef8f379
 PLAYERS = {}
@@ -87,12 +88,14 @@ def gated_conv(
 @plays(WaveNet)
 def _wavenet(p, m, x):
     p.condition(m.cond)
-    x,total = p.layer(x, m.inp, name='x0'),None
+    x = p.layer(x, m.inp, name='x0')
+    total = None
     for i,l in enumerate(m.layers):
-        n,gated,line = l.conv.weight.shape[1],type(l.act).__name__=='Gate',p.push(x, l.context)
+        gated = type(l.act).__name__=='Gate'
+        line = p.push(x, l.context)
         z = gated_conv(p, line, l.conv) if gated else p.layer(line, l.conv, name='found')
         if l.film is not None: p.film(z, l.film, split=gated)
-        found = p.gate(z, n) if gated else p.act(z, l.act)
+        found = p.gate(z, l.conv.weight.shape[1]) if gated else p.act(z, l.act)
         if total is None: total = p.copy(found, 'total')
         else: p.add(total, found)
         if l.res is not None: x = p.layer(found, l.res, start=x, name=f'x{(i+1)%2}')
@@ -102,11 +105,11 @@ def _wavenet(p, m, x):
 # %% ../nbs/17b_live.ipynb #a8e998a5
 def _nam_layer(p, l, x, dry, i):
     "What a layer of a NAM network found, and its output to the next."
-    line,n = p.push(x, l.context),l.channels
+    line = p.push(x, l.context)
     if l.gated:
         z = gated_conv(p, line, l.conv)
         z = p.conv(dry, halves(numbers_of(l.mix.weight)), start=z)
-        found = p.rows('found', n)
+        found = p.rows('found', l.channels)
         p.act(z, l.act, found.ld)
         p.act(z, nn.Sigmoid(), found.ld, found.ld)
         p.do(MUL, y=found.at, ldy=found.ld, x=z.at, ldx=z.ld)
@@ -116,7 +119,8 @@ def _nam_layer(p, l, x, dry, i):
 
 @plays(NAMWaveNet)
 def _nam(p, m, x):
-    dry,total,i = x,None,1
+    dry,total = x,None
+    i = 1
     for stack in m.arrays:
         x = p.layer(x, stack.rechannel, name=f'x{i%2}')
         for l in stack.layers:
@@ -152,7 +156,8 @@ def lstm_layer(
     b = _gates(bias, hidden)
     z = p.conv(x, w, b, name='gates') if w_ih.shape[1]==x.n else _gates_of_settings(p, x, w, b)
     y = p.rows('h', hidden)
-    p.do(LSTM, y=y.at, ldy=y.ld, x=z.at, ldx=z.ld, a=h_at, b=c_at, w=p.weights.packed([_gates(w_hh, hidden).T]), k=hidden)
+    weights = p.weights.packed([_gates(w_hh, hidden).T])
+    p.do(LSTM, y=y.at, ldy=y.ld, x=z.at, ldx=z.ld, a=h_at, b=c_at, w=weights, k=hidden)
     return y
 
 def _gates_of_settings(p, x, w, b):
@@ -174,7 +179,8 @@ def _lstm_effect(p, m, x):
 def _nam_lstm(p, m, x):
     w = {k:numbers_of(v) for k,v in m.lstm.named_parameters()}
     for i in range(m.n_layers):
-        x = lstm_layer(p, x, w[f'weight_ih_l{i}'], w[f'weight_hh_l{i}'], w[f'bias_ih_l{i}']+w[f'bias_hh_l{i}'], numbers_of(m.h0[i]), numbers_of(m.c0[i]))
+        bias = w[f'bias_ih_l{i}']+w[f'bias_hh_l{i}']
+        x = lstm_layer(p, x, w[f'weight_ih_l{i}'], w[f'weight_hh_l{i}'], bias, numbers_of(m.h0[i]), numbers_of(m.c0[i]))
     return p.conv(x, numbers_of(m.head.weight)[:, :, None], numbers_of(m.head.bias))
 
 # %% ../nbs/17b_live.ipynb #901cdf18
@@ -189,7 +195,7 @@ def _fir(p, m, x):
         p.do(PUSH_ONE, x=x.at+i, ldx=x.ld, y=line, ring=ring)
         for o in range(m.n_out):
             taps = np.pad(numbers_of(m.taps[o, i])[::-1], (k-m.receptive_field, 0))
-            p.do(FILTER, y=y.at+o, ldy=y.ld, x=line, ring=ring, back=k-1, w=p.weights.numbers(taps), k=k)
+            p.do(program.FIR, y=y.at+o, ldy=y.ld, x=line, ring=ring, back=k-1, w=p.weights.numbers(taps), k=k)
     return y
 
 @plays(Parallel)
@@ -208,8 +214,9 @@ class _Eager:
         with torch.no_grad(), one_thread(): self.state = self.model.init_state(self.bs, *self.more(knobs))
 
     def more(self, knobs):
+        if knobs is None: return ()
         p = next(self.model.parameters(), None)
-        return () if knobs is None else (knobs if p is None else knobs.to(p),)
+        return (knobs,) if p is None else (knobs.to(p),)
 
     def play(self, x, knobs):
         with torch.no_grad(), one_thread(): y,self.state = self.model.stream(x, self.state, *self.more(knobs))
@@ -284,9 +291,11 @@ def _engine_for(model, engine):
     "The name of the engine that plays `model`."
     if engine not in LIVE_ENGINES: raise ValueError(f"expected engine in {LIVE_ENGINES}, got {engine!r}")
     if engine!='auto': return engine
+    parts = [model, model.first, model.second] if type(model) is Parallel else [model]
     p = next(model.parameters(), torch.zeros(0))
-    known = type(model) in PLAYERS and (type(model) is not Parallel or {type(model.first), type(model.second)}<=set(PLAYERS))
-    return 'numba' if known and p.dtype==torch.float32 and p.device.type=='cpu' and importlib.util.find_spec('numba') is not None else 'eager'
+    known = {type(part) for part in parts}<=set(PLAYERS)
+    able = known and p.dtype==torch.float32 and p.device.type=='cpu'
+    return 'numba' if able and importlib.util.find_spec('numba') is not None else 'eager'
 
 class Live:
     "An effect that goes on where the last block ended; blocks of any size."
@@ -301,8 +310,12 @@ class Live:
             raise ValueError("expected an effect that streams, such as TCN or WaveNet, got "
                              f"{type(model).__name__}; a generator is played by generate_blocks")
         if bs<1: raise ValueError(f"expected bs of at least 1, got {bs}")
-        self.model,self.bs,self.engine = copy.deepcopy(model).eval().requires_grad_(False),bs,_engine_for(model, engine)
-        self.n_in,self.n_out,self.n_knobs,self.latency = model.n_in,model.n_out,model.n_knobs,model.latency
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.bs = bs
+        self.engine = _engine_for(model, engine)
+        self.n_in,self.n_out = model.n_in,model.n_out
+        self.n_knobs = model.n_knobs
+        self.latency = model.latency
         self.knobs = self._knobs(knobs)
         if self.engine=='eager': self.player = _Eager(self.model, bs)
         else:
@@ -334,7 +347,7 @@ class Live:
 
     def __call__(self,
         x, # The next block, tensor or array: `(n_in, n)`, or `(bs, n_in, n)`; any `n`
-        knobs=None, # Settings from this block on, or curves `(bs, n_knobs, n)` through it, at whose end they stay; None: as before
+        knobs=None, # Settings from now on, or curves `(bs, n_knobs, n)` through this block; None: as before
     ): # The same form with `n_out` channels, `latency` samples late
         "Play a block."
         t = torch.from_numpy(x) if isinstance(x, np.ndarray) else x

@@ -8,9 +8,9 @@ __all__ = ['play']
 # %% ../nbs/17ab_player.ipynb #77d7589b
 from llvmlite import ir
 
-from .engines import (add16, at_code, cell16, const_code, copy16, cover_code, fma_code, gate16, int_code, intrinsic_of, jit, lanes,
-                                  load_code, loop_code, max_code, min_code, product, sigmoid16, sigmoid_code, store_code, tanh16, tile_code,
-                                  total_code, UNROLL)
+from .engines import (
+    UNROLL, add16, at_code, cell16, const_code, copy16, cover_code, fma_code, gate16, int_code, intrinsic_of, jit, lanes,
+    load_code, loop_code, max_code, min_code, product, sigmoid16, sigmoid_code, store_code, tanh16, tile_code, total_code)
 from .memory import WIDTH
 from .program import ACT, ADD, CONV, COPY, FILM, FIR, GATE, LSTM, MUL, PUSH, PUSH_ONE, TILE, ZERO
 
@@ -37,7 +37,8 @@ def _conv_code(b, a):
             return tile_code(b, size, width, x, a.w, at, int_code(panel), a.k, sums, unroll)
         sums = sums+[const_code(0.)]*(len(sums)*(unroll-1))
         _,sums = loop_code(b, int_code(0), a.taps, 1, sums, add_tap)
-        for (r,c),s in zip(cells, total_code(b, sums, unroll)): store_code(b, s, a.mem, at_code(b, b.add(y_at, c), (r, a.ldy)))
+        for (r,c),s in zip(cells, total_code(b, sums, unroll)):
+            store_code(b, s, a.mem, at_code(b, b.add(y_at, c), (r, a.ldy)))
     cover_code(b, a.rows, a.n, tile, {8:32, 4:32, 1:32}, most=32)
 
 _conv_tiles = intrinsic_of('mem y ldy start lds bias x ldx p step ring w w_at k taps n rows', _conv_code)
@@ -49,7 +50,8 @@ def _conv(mem, w, o, base, t, rows):
     if o.ring>0:
         ring = o.ring
         p = (t-o.back)%ring
-    _conv_tiles(mem, base+o.y, o.ldy, base+o.a, o.lda, base+o.b, base+o.x, o.ldx, p, o.step, ring, w, o.w, o.k, o.taps, o.n, rows)
+    _conv_tiles(mem, base+o.y, o.ldy, base+o.a, o.lda, base+o.b, base+o.x, o.ldx, p, o.step, ring,
+                w, o.w, o.k, o.taps, o.n, rows)
 
 # %% ../nbs/17ab_player.ipynb #37d23744
 def _dot_of(
@@ -64,7 +66,9 @@ def _dot_of(
                 j = b.add(i, int_code(u*WIDTH))
                 taps = load_code(b, a.w, b.add(a.w_at, j))
                 window = b.add(a.x, j)
-                for r in range(rows): new.append(fma_code(b, load_code(b, a.mem, b.add(window, int_code(r))), taps, sums[u*rows+r]))
+                for r in range(rows):
+                    x = load_code(b, a.mem, b.add(window, int_code(r)))
+                    new.append(fma_code(b, x, taps, sums[u*rows+r]))
             return new
         _,sums = loop_code(b, int_code(0), a.k, WIDTH*unroll, [const_code(0.)]*(rows*unroll), add)
         for r,total in enumerate(total_code(b, sums, unroll)):
@@ -123,7 +127,7 @@ def _act(mem, o, base, rows):
 @lanes
 def _scale16(b, x, scale, shift): return fma_code(b, x, scale, shift)
 @lanes
-def _mul16(b, y, x, gate): return b.fmul(x, gate)
+def _mul16(b, y, x, gate): return b.fmul(x, gate) # noqa: ARG001
 
 @jit
 def _copy(mem, y, x, n):
@@ -210,7 +214,7 @@ def _operate(ops, w, mem, base, t, rows):
 
 @jit
 def play(ops, w, mem, size, x, y, inp, ldi, out, ld, t):
-    "The next block: `x` `(bs, n_in, n)` to `y` `(bs, n_out, n)`; stream `b` has its numbers from `b*size` on; returns the new time."
+    "The next block: `x` `(bs, n_in, n)` to `y` `(bs, n_out, n)`, each stream on `size` numbers; returns the new time."
     bs,n_in,n = x.shape
     for s in range(0, n, TILE):
         rows = min(TILE, n-s)

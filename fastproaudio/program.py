@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TILE', 'DOT', 'ACTS', 'CONV', 'PUSH', 'PUSH_ONE', 'ACT', 'GATE', 'FILM', 'ADD', 'COPY', 'ZERO', 'MUL', 'LSTM', 'FIR',
-           'ALWAYS', 'STILL', 'MOVING', 'OPERATION', 'RECTIFIERS', 'table', 'numbers_of', 'Rows', 'Line', 'Program',
-           'halves']
+           'ALWAYS', 'STILL', 'MOVING', 'FIELDS', 'OPERATION', 'RECTIFIERS', 'table', 'numbers_of', 'Rows', 'Line',
+           'Program', 'halves']
 
 # %% ../nbs/17aab_program.ipynb #b7280926
 import numpy as np
@@ -14,17 +14,29 @@ from torch import nn
 
 from .memory import WIDTH, Memory, up
 
-# %% ../nbs/17aab_program.ipynb #b4521b11
+# %% ../nbs/17aab_program.ipynb #d4e3e76d
 TILE = 64 # Samples that go through all operations at once
 DOT = 4*WIDTH # Taps of a filter come in multiples of this
 ACTS = ('Tanh', 'Sigmoid', 'SiLU', 'Hardswish', 'Hardtanh', 'Softsign', 'Slope')
-CONV,PUSH,PUSH_ONE,ACT,GATE,FILM,ADD,COPY,ZERO,MUL,LSTM,FIR = range(12)
+CONV = 0
+PUSH = 1
+PUSH_ONE = 2
+ACT = 3
+GATE = 4
+FILM = 5
+ADD = 6
+COPY = 7
+ZERO = 8
+MUL = 9
+LSTM = 10
+FIR = 11
 ALWAYS,STILL,MOVING = range(3) # When an operation is done: while the settings stand still, or move
 
-# What an operation is told: where it writes (y) and reads (x, a, b), from one row to the next of each (ld...), how many columns (n);
-# the ring that x lies in, how far back its oldest tap is and how far the next; weights, their inputs (k) and taps; an activation
-OPERATION = np.dtype([(name, np.int64) for name in ('kind', 'y', 'ldy', 'x', 'ldx', 'a', 'lda', 'b', 'n', 'ring', 'back', 'step', 'w', 'k',
-                                                    'taps', 'act')])
+# What an operation is told: where it writes (y) and reads (x, a, b), how far it is to the next row of each (ld...),
+# how many columns (n); the ring that x lies in, how far back its oldest tap is, how far the next (step);
+# weights (w), their inputs (k) and taps; an activation
+FIELDS = 'kind y ldy x ldx a lda b n ring back step w k taps act'.split()
+OPERATION = np.dtype([(name, np.int64) for name in FIELDS])
 
 def table(
     ops:list, # Of dicts
@@ -62,7 +74,7 @@ class Program(Memory):
         self.weights = Memory() # Which all streams share
         self.rooms = {}
         self.settings = [] # Functions of the settings to numbers and where they go
-        self.silences = [] # First and last operation of a part, and how much silence it has heard before the first sample
+        self.silences = [] # First and last operation of a part, and how much silence it has heard at first
         self.zeros = self.numbers(np.zeros(2**14))
         ld = n_in+n_knobs
         at = self.take(TILE*ld)
@@ -117,8 +129,8 @@ class Program(Memory):
             assert start.ld==y.ld
             a,lda = start.at,start.ld
         weights = self.weights.packed([w.transpose(2, 1, 0).reshape(taps*k, n_out)])
-        self.do(CONV, when, y=y.at, ldy=y.ld, a=a, lda=lda, b=at, x=x.at, ldx=x.ld, ring=x.ring, back=back, step=dilation, w=weights, k=k,
-                taps=taps, n=y.ld)
+        self.do(CONV, when, y=y.at, ldy=y.ld, n=y.ld, a=a, lda=lda, b=at, x=x.at, ldx=x.ld, ring=x.ring, back=back,
+                step=dilation, w=weights, k=k, taps=taps)
         return y
 
 # %% ../nbs/17aab_program.ipynb #5aea01e4
