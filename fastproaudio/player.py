@@ -8,9 +8,9 @@ __all__ = ['play']
 # %% ../nbs/17ab_player.ipynb #77d7589b
 from llvmlite import ir
 
-from .engines import (
-    UNROLL, add16, at_code, cell16, const_code, copy16, cover_code, fma_code, gate16, int_code, intrinsic_of, jit, lanes,
-    load_code, loop_code, max_code, min_code, product, sigmoid16, sigmoid_code, store_code, tanh16, tile_code, total_code)
+from .engines import (UNROLL, add16, at_code, cell16, const_code, copy16, cover_code, fma_code, gate16)
+from .engines import (int_code, intrinsic_of, jit, lanes, load_code, loop_code, max_code, min_code, product)
+from .engines import (sigmoid16, sigmoid_code, store_code, tanh16, tile_code, total_code)
 from .memory import WIDTH
 from .program import ACT, ADD, CONV, COPY, FILM, FIR, GATE, LSTM, MUL, PUSH, PUSH_ONE, TILE, ZERO
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fastai.basics import Path, parent_label
-import fastai.callback.schedule  # gives learners fit_one_cycle
+import fastai.callback.schedule  # noqa: F401  (gives learners fit_one_cycle)
 
 from fastproaudio.autoregressive import autoregressive_learner, compare_learners
 from fastproaudio.core import AudioTensor
