@@ -12,6 +12,7 @@ import math
 import operator
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,12 +36,11 @@ def _ready(model):
 def _check_generator(model):
     "Raise `ValueError` unless `model` offers what the sampler needs."
     if hasattr(model, 'continuation'): return
-    missing = [k for k in ('head', 'init_state', 'stream') if not hasattr(model, k) or isinstance(getattr(model, k), nn.Module)]
+    def has(k): return hasattr(model, k) and not isinstance(getattr(model, k), nn.Module)
+    missing = [k for k in ('head', 'init_state', 'stream') if not has(k)]
     if missing:
-        raise ValueError("expected a generator such as SampleWaveNet or SampleLSTM, got "
-                         f"{type(model).__name__} "
-                                 f"without {', '.join(missing)}; an effect has no next sample: use "
-                                 "learn.predict")
+        raise ValueError(f"expected a generator such as SampleWaveNet or SampleLSTM, got {type(model).__name__} "
+                         f"without {', '.join(missing)}; an effect has no next sample: use learn.predict")
     if model.head not in HEADS: raise ValueError(f"expected head in {HEADS}, got {model.head!r}")
 
 # %% ../nbs/17_generate.ipynb #fcda5b7d
@@ -56,20 +56,36 @@ def _real(v):
     if isinstance(v, Tensor) and v.numel()==1: v = v.item()
     return float(v) if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) else math.nan
 
+def _has_tokens(model): return getattr(model, 'head', '')=='categorical'
+def _channels(model): return 1 if _has_tokens(model) else model.n_in
+
+@dataclass
+class _Settings:
+    "How sound is drawn, checked."
+    n:int # Samples; None: without end
+    temperature:float
+    top_k:int
+    top_p:float
+    batch:int
+    beam_width:int
+    seed:int
+    block:int # Samples at a time
+    @property
+    def draw(self): return self.temperature, self.top_k, self.top_p
+
 def _check_settings(model, n, temperature, top_k, top_p, batch, beam_width=None, seed=None, block=1):
     "The settings of a draw as plain numbers; `ValueError` unless they make sense."
-    n = n if n is None else _whole(n, "n >= 0 samples to generate, a whole number")
-    batch,block = _whole(batch, "a batch of at least 1, a whole number", 1),_whole(block, "block of at least "
-                                                                                          "1 sample, a whole "
-                                                                                          "number", 1)
-    seed = seed if seed is None else _whole(seed, "seed as a whole number in 0..2**64-1, or None", 0, 2**64-1)
+    if n is not None: n = _whole(n, "n >= 0 samples to generate, a whole number")
+    batch = _whole(batch, "a batch of at least 1, a whole number", 1)
+    block = _whole(block, "block of at least 1 sample, a whole number", 1)
+    if seed is not None: seed = _whole(seed, "seed as a whole number in 0..2**64-1, or None", 0, 2**64-1)
     t = _real(temperature)
     if not 0<=t<math.inf:
         raise ValueError(f"expected temperature >= 0, a number, got {temperature!r}; 0 takes the most likely "
                          "sample, 1 the model's own odds")
-    if t<1e-30: t = 0.                                                     # nothing is left to chance, nor to rounding
+    if t<1e-30: t = 0.                                           # nothing is left to chance, nor to rounding
     top_k,top_p,beam_width = _check_choice(model, n, top_k, top_p, beam_width)
-    return n,(t, top_k, top_p),batch,beam_width,seed,block
+    return _Settings(n, t, top_k, top_p, batch, beam_width, seed, block)
 
 def _check_choice(model, n, top_k, top_p, beam_width):
     "The settings that choose among tokens."
@@ -77,40 +93,42 @@ def _check_choice(model, n, top_k, top_p, beam_width):
     if head!='categorical' and not top_k is top_p is beam_width is None:
         raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower "
                          "the temperature instead")
-    if beam_width is not None: beam_width = _whole(beam_width, "beam_width of at least 1 sequence, a whole "
-                                                               "number", 1)
+    if beam_width is not None: beam_width = _whole(beam_width, "beam_width of at least 1 sequence, a whole number", 1)
     if beam_width is not None and n is None:
         raise ValueError("a beam search compares whole sequences, got n=None; say how many samples")
-    if top_k is not None: top_k = _whole(top_k, f"top_k in 1..{model.n_tokens}, the model's tokens, a whole "
-                                                "number", 1, model.n_tokens)
+    if top_k is not None:
+        says = f"top_k in 1..{model.n_tokens}, the model's tokens, a whole number"
+        top_k = _whole(top_k, says, 1, model.n_tokens)
     if top_p is not None and not 0<_real(top_p)<=1:
         raise ValueError(f"expected top_p in 0..1, above 0, got {top_p!r}")
-    return top_k,top_p if top_p is None else _real(top_p),beam_width
+    if top_p is not None: top_p = _real(top_p)
+    return top_k, top_p, beam_width
 
 # %% ../nbs/17_generate.ipynb #03a92e26
 def silence(
     model:nn.Module, # A generator
 ) -> int|float: # Token or value of silence
     "What the model calls silence."
-    return int(mu_law_encode(torch.zeros(1), model.n_tokens)) if getattr(model, 'head', '')=='categorical' else 0.
+    if not _has_tokens(model): return 0.
+    return int(mu_law_encode(torch.zeros(1), model.n_tokens))
 
 # %% ../nbs/17_generate.ipynb #e49730bc
 def as_prompt(
     model:nn.Module, # A generator
-    prompt:Tensor=None, # Waveform `(samples,)`, `(n_in, samples)` or `(batch, n_in, samples)`; tokens int64 `(samples,)` or `(batch, samples)`; None: silence
+    prompt:Tensor=None, # Waveform `([[batch,] n_in,] samples)` or tokens int64 `([batch,] samples)`; None: silence
     batch:int=1, # Sequences to make; a prompt of one is shared by all
     first:np.ndarray=None, # Uniform numbers `(batch, n_in)`, one token or sample to begin with; None: silence
 ) -> Tensor: # What the model reads, at least one sample: `(batch, samples)` int64 or `(batch, n_in, samples)`
     "A prompt in the form that `model.stream` takes."
     p = next(model.parameters())
-    categorical = getattr(model, 'head', 'mse')=='categorical'
+    categorical = _has_tokens(model)
     if first is not None:
         u = torch.from_numpy(first).to(p.device)[..., None]
         return (u[:, 0]*model.n_tokens).long() if categorical else (.2*u-.1).to(p.dtype)
     x = None if prompt is None else _heard(prompt)
     if x is None or x.shape[-1]==0:
-        return torch.full((batch, 1) if categorical else (batch, model.n_in, 1), silence(model), device=p.device,
-                          dtype=torch.int64 if categorical else p.dtype)
+        if categorical: return torch.full((batch, 1), silence(model), device=p.device, dtype=torch.int64)
+        return torch.full((batch, model.n_in, 1), silence(model), device=p.device, dtype=p.dtype)
     x = x.to(p.device)
     x = _prompt_tokens(model, x) if categorical else _prompt_wave(model, x).to(p.dtype)
     _check_batch(len(x), batch, 'prompts')
@@ -118,16 +136,16 @@ def as_prompt(
 
 def _check_batch(n, batch, name):
     "Raise `ValueError` unless there is one of them for all, or one for each sequence."
-    if n not in (1, batch):
-        raise ValueError(f"expected {'1' if batch==1 else f'1 or {batch}'} {name}, got {n}; pass "
-                         f"batch={max(1, n)}")
+    if n in (1, batch): return
+    wanted = '1' if batch==1 else f'1 or {batch}'
+    raise ValueError(f"expected {wanted} {name}, got {n}; pass batch={max(1, n)}")
 
 def _heard(prompt):
     "A prompt as a plain tensor."
     try: x = torch.as_tensor(prompt).detach().as_subclass(Tensor)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError("expected a prompt of samples or tokens, got "
-                         f"{prompt if isinstance(prompt, str) else type(prompt).__name__}; "
+        got = prompt if isinstance(prompt, str) else type(prompt).__name__
+        raise ValueError(f"expected a prompt of samples or tokens, got {got}; "
                          "read a file with read_audio, or use learn.generate") from None
     if x.ndim==0 or x.is_complex() or x.dtype==torch.bool or x.is_meta:
         raise ValueError("expected a prompt of real numbers (samples,) or (batch, channels, samples), got "
@@ -159,7 +177,8 @@ def _prompt_tokens(model, x):
 # %% ../nbs/17_generate.ipynb #d5e286ff
 def check_conditions(model, knobs, local):
     "Raise `ValueError` unless the conditions are those that the model has."
-    for name,given,wanted in (('knobs', knobs, getattr(model, 'n_knobs', 0)), ('local', local, getattr(model, 'n_local', 0))):
+    for name,given in (('knobs', knobs), ('local', local)):
+        wanted = getattr(model, f'n_{name}', 0)
         if given is not None and not wanted:
             raise ValueError(f"this model has no {name}; build it with n_{name}, or leave them out")
         if given is None and wanted:
@@ -170,15 +189,19 @@ def _prefill(model, prompt, knobs, local):
     "State after the prompt, and the model's answer to its last sample."
     start = () if knobs is None else (knobs,)
     if local is not None: local = model.spread(local, local.shape[2]*model.hop)
-    elif not getattr(model, 'recurrent', False): prompt = prompt[..., -model.receptive_field:]       # what was before is not heard
-    state,out = model.init_state(prompt.shape[0], *start),None
-    for a in range(0, prompt.shape[-1], 4096):                                                       # a long prompt in flat memory
+    elif not getattr(model, 'recurrent', False): prompt = prompt[..., -model.receptive_field:] # no more is heard
+    state = model.init_state(prompt.shape[0], *start)
+    for a in range(0, prompt.shape[-1], 4096):                   # a long prompt in flat memory
         x = prompt[..., a:a+4096]
         out,state = model.stream(x, state, *(start if local is None else (knobs, local[..., a:a+x.shape[-1]])))
     if out.isnan().any():
         raise ValueError(f"expected numbers from {type(model).__name__}, got NaN; its training went wrong: "
                          "go back to an earlier checkpoint")
-    return state, (out[:, -1] if model.head=='categorical' else out[..., -1])
+    return state, _last(model, out)
+
+def _last(model, out):
+    "A network's answer to the last sample."
+    return out[:, -1] if model.head=='categorical' else out[..., -1]
 
 # %% ../nbs/17_generate.ipynb #a0de968d
 class EagerEngine:
@@ -190,7 +213,9 @@ class EagerEngine:
         local:Tensor=None, # Local condition `(bs, n_local, frames)` from the prompt's first sample on
         settings:tuple=(1., None, None), # Temperature, top_k, top_p
     ):
-        self.model,self.knobs,self.local,self.settings,self.t = model,knobs,local,settings,prompt.shape[-1]
+        self.model,self.settings = model,settings
+        self.knobs,self.local = knobs,local
+        self.t = prompt.shape[-1] # The sample that is next
         self.state,self.out = _prefill(model, prompt, knobs, local)
         self.last = None
 
@@ -215,60 +240,13 @@ class EagerEngine:
         if hasattr(self.model, 'step'): self.out,self.state = self.model.step(self.last, self.state, *more)
         else:
             out,self.state = self.model.stream(self.last[..., None], self.state, *more)
-            self.out = out[:, -1] if self.model.head=='categorical' else out[..., -1]
+            self.out = _last(self.model, out)
 
     def pick(self, u):
         "The next sample from the model's last answer."
         temperature,top_k,top_p = self.settings
         if self.model.head=='categorical': return draw_token(self.out, u[:, 0, 1], temperature, top_k, top_p)
         return draw_value(self.out, u, self.model.head, temperature).to(self.out.dtype)
-
-# %% ../nbs/17_generate.ipynb #1b976650
-def _fast_engine(kind, model, prompt, knobs, local, settings):
-    "A compiled or captured engine of a generator, after the prompt."
-    spec = model.step_spec()
-    if spec['kind'] not in ('wavenet', 'lstm'):
-        raise ValueError(f"expected kind 'wavenet' or 'lstm' from step_spec, got {spec['kind']!r}")
-    state,out = _prefill(model, prompt, knobs, local)
-    state,out = model.step_state(state),out.float().cpu().numpy()
-    frame,phase = divmod(prompt.shape[-1], getattr(model, 'hop', 1))
-    rest = None if local is None else local[..., min(frame, local.shape[2]-1):].cpu().numpy()
-    conditions = (None if knobs is None else knobs.cpu().numpy(), rest, getattr(model, 'hop', 1), phase)
-    return (_numba_engine if kind=='numba' else _cuda_engine)(spec, state, out, settings, conditions)
-
-def _numba_engine(spec, state, out, settings, conditions):
-    "The engine of compiled code."
-    try: from fastproaudio import engines
-    except ImportError as e: raise ImportError("expected numba for the compiled engine; pip install numba") from e
-    if spec['kind']=='lstm': return engines.NumbaLSTM(spec, state, out, settings)
-    return engines.NumbaWaveNet(spec, state, out, settings, *conditions)
-
-def _cuda_engine(spec, state, out, settings, conditions):
-    "The engine of a captured graph."
-    from fastproaudio.graphs import GraphEngine,LSTMStep,WaveNetStep
-    step = LSTMStep(spec, state, 'cuda') if spec['kind']=='lstm' else WaveNetStep(spec, state, len(out), 'cuda', *conditions)
-    return GraphEngine(step, spec, out, settings, 'cuda')
-
-# %% ../nbs/17_generate.ipynb #d0f66a17
-ENGINES = ('auto', 'eager', 'numba', 'cuda')
-MANY = 64 # Sequences from which on a GPU is asked: below, a core is done before a GPU has launched its kernels
-
-def _pick_engine(model, engine, batch=1):
-    "The name of the engine to use."
-    if engine not in ENGINES: raise ValueError(f"expected engine in {ENGINES}, got {engine!r}")
-    able,here = hasattr(model, 'step_spec') and hasattr(model, 'step_state'),torch.cuda.is_available()
-    if engine=='cuda' and not here:
-        raise ValueError("expected a CUDA device for engine 'cuda', found none; use engine='auto'")
-    if engine in ('numba', 'cuda') and not able:
-        raise ValueError(f"expected a model with step_spec and step_state for engine {engine!r}, got "
-                         f"{type(model).__name__}; use engine='eager'")
-    if engine!='auto': return engine
-    if not able: return 'eager'
-    if here and next(model.parameters()).is_cuda and (batch>=MANY or importlib.util.find_spec('numba') is None): return 'cuda'
-    if importlib.util.find_spec('numba') is not None: return 'numba'
-    warnings.warn("numba is not installed, so samples are made one by one in torch, many times slower; pip "
-                  "install numba")
-    return 'eager'
 
 # %% ../nbs/17_generate.ipynb #8d5b325a
 def _pick_rows(state, rows, bs):
@@ -279,9 +257,11 @@ class BeamEngine(EagerEngine):
     "Looks for the likeliest sequence of a given length: `beam_width` candidates for each sequence of the batch."
     def __init__(self, model, prompt, knobs=None, local=None, settings=(1., None, None), beam_width=10):
         super().__init__(model, prompt, knobs, local, settings)
-        self.width,self.bs = beam_width,prompt.shape[0]
+        self.width = beam_width
+        self.bs = prompt.shape[0]
         rows = torch.arange(self.bs, device=prompt.device).repeat_interleave(beam_width)
-        self.state,self.out = _pick_rows(self.state, rows, self.bs),self.out[rows]
+        self.state = _pick_rows(self.state, rows, self.bs)
+        self.out = self.out[rows]
         self.knobs,self.local = [None if o is None else o[rows] for o in (knobs, local)]
 
     def log_p(self):
@@ -296,22 +276,27 @@ class BeamEngine(EagerEngine):
         "The likeliest sequence that was found."
         if len(u)==0: return torch.zeros(self.bs, 0, dtype=torch.int64)
         score = torch.full((self.bs, self.width), -math.inf, dtype=torch.float64, device=self.out.device)
-        score[:, 0],tokens,parents = 0.,[],[]                              # all candidates are one, at first
+        score[:, 0] = 0.                                         # all candidates are one, at first
+        tokens,parents = [],[]
         base = torch.arange(self.bs, device=score.device)[:, None]*self.width
         for i in range(len(u)):
             if i: self.step()
             total = (score[..., None]+self.log_p()).flatten(1)
             score,best = total.topk(self.width, 1)
-            parent,self.last = best//self.out.shape[1],(best%self.out.shape[1]).flatten()
-            tokens.append(self.last.view(self.bs, -1)); parents.append(parent)
+            parent = best//self.out.shape[1]
+            self.last = (best%self.out.shape[1]).flatten()
+            tokens.append(self.last.view(self.bs, -1))
+            parents.append(parent)
             self.state = _pick_rows(self.state, (base+parent).flatten(), self.bs*self.width)
         return self._trace(tokens, parents)
 
     def _trace(self, tokens, parents):
         "The best candidate, from its end back to its beginning."
-        at,out = torch.zeros(self.bs, 1, dtype=torch.int64, device=tokens[0].device),[]
+        at = torch.zeros(self.bs, 1, dtype=torch.int64, device=tokens[0].device)
+        out = []
         for t,p in zip(reversed(tokens), reversed(parents)):
-            out.append(t.gather(1, at)); at = p.gather(1, at)
+            out.append(t.gather(1, at))
+            at = p.gather(1, at)
         return torch.cat(out[::-1], 1)
 
 # %% ../nbs/17_generate.ipynb #9013f96e
@@ -333,13 +318,66 @@ class FrameEngine:
                              "an earlier checkpoint")
         return made
 
+# %% ../nbs/17_generate.ipynb #1b976650
+def _fast_engine(kind, model, prompt, knobs, local, settings):
+    "A compiled or captured engine of a generator, after the prompt."
+    spec = model.step_spec()
+    if spec['kind'] not in ('wavenet', 'lstm'):
+        raise ValueError(f"expected kind 'wavenet' or 'lstm' from step_spec, got {spec['kind']!r}")
+    state,out = _prefill(model, prompt, knobs, local)
+    state = model.step_state(state)
+    out = out.float().cpu().numpy()
+    hop = getattr(model, 'hop', 1)
+    frame,phase = divmod(prompt.shape[-1], hop)
+    if knobs is not None: knobs = knobs.cpu().numpy()
+    if local is not None: local = local[..., min(frame, local.shape[2]-1):].cpu().numpy()
+    conditions = (knobs, local, hop, phase)
+    return (_numba_engine if kind=='numba' else _cuda_engine)(spec, state, out, settings, conditions)
+
+def _numba_engine(spec, state, out, settings, conditions):
+    "The engine of compiled code."
+    try: from fastproaudio import engines
+    except ImportError as e: raise ImportError("expected numba for the compiled engine; pip install numba") from e
+    if spec['kind']=='lstm': return engines.NumbaLSTM(spec, state, out, settings)
+    return engines.NumbaWaveNet(spec, state, out, settings, *conditions)
+
+def _cuda_engine(spec, state, out, settings, conditions):
+    "The engine of a captured graph."
+    from fastproaudio.graphs import GraphEngine,LSTMStep,WaveNetStep
+    if spec['kind']=='lstm': step = LSTMStep(spec, state, 'cuda')
+    else: step = WaveNetStep(spec, state, len(out), 'cuda', *conditions)
+    return GraphEngine(step, spec, out, settings, 'cuda')
+
+# %% ../nbs/17_generate.ipynb #d0f66a17
+ENGINES = ('auto', 'eager', 'numba', 'cuda')
+MANY = 64 # Sequences from which on a GPU is asked: below, a core is done before a GPU has launched its kernels
+
+def _pick_engine(model, engine, batch=1):
+    "The name of the engine to use."
+    if engine not in ENGINES: raise ValueError(f"expected engine in {ENGINES}, got {engine!r}")
+    able = hasattr(model, 'step_spec') and hasattr(model, 'step_state')
+    here = torch.cuda.is_available()
+    if engine=='cuda' and not here:
+        raise ValueError("expected a CUDA device for engine 'cuda', found none; use engine='auto'")
+    if engine in ('numba', 'cuda') and not able:
+        raise ValueError(f"expected a model with step_spec and step_state for engine {engine!r}, got "
+                         f"{type(model).__name__}; use engine='eager'")
+    if engine!='auto': return engine
+    if not able: return 'eager'
+    compiled = importlib.util.find_spec('numba') is not None
+    if here and next(model.parameters()).is_cuda and (batch>=MANY or not compiled): return 'cuda'
+    if compiled: return 'numba'
+    warnings.warn("numba is not installed, so samples are made one by one in torch, many times slower; "
+                  "pip install numba")
+    return 'eager'
+
 # %% ../nbs/17_generate.ipynb #e39e8c12
 def _as_condition(x, name, shape, like):
     "A condition as a batch, on the model's device."
     if x is None: return None
     try: x = torch.as_tensor(x, dtype=like.dtype, device=like.device)
-    except (TypeError, ValueError, RuntimeError): raise ValueError(f"expected {name} as numbers, got "
-                                                                   f"{type(x).__name__}") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"expected {name} as numbers, got {type(x).__name__}") from None
     if not x.isfinite().all(): raise ValueError(f"expected finite {name}, got NaN or Inf")
     while x.ndim<len(shape): x = x[None]
     _check_batch(len(x), shape[0], name)
@@ -350,37 +388,42 @@ STRATEGIES = ('max', 'sample', 'beam')
 
 def _strategy(name, temperature, beam_width):
     "Temperature and beam width of a strategy by name."
-    if name is None: return temperature,beam_width
+    if name is None: return temperature, beam_width
     if name not in STRATEGIES: raise ValueError(f"expected sampling_strategy in {STRATEGIES}, got {name!r}")
-    if name=='beam': return temperature,beam_width or 10
-    if beam_width is not None: raise ValueError("beam_width belongs to sampling_strategy='beam', got "
-                                                f"{name!r}; leave one of them out")
-    return (0. if name=='max' else temperature),None
+    if name=='beam': return temperature, beam_width or 10
+    if beam_width is not None:
+        raise ValueError(f"beam_width belongs to sampling_strategy='beam', got {name!r}; leave one of them out")
+    return (0. if name=='max' else temperature), None
 
 # %% ../nbs/17_generate.ipynb #774cd1ea
-def _start(model, n, prompt, settings, seed, batch, engine, knobs, local, beam_width, rando, changes, rng):
+def _only_eager(engine, what):
+    "Raise `ValueError` where another engine is asked for."
+    if engine not in ('auto', 'eager'): raise ValueError(f"expected engine 'eager' for {what}, got {engine!r}")
+
+def _start(model, settings, prompt, engine, knobs, local, rando, changes, rng):
     "An engine that has heard the prompt."
+    batch = settings.batch
     if rando and prompt is not None:
         raise ValueError("expected a prompt or rando=True, got both; leave one of them out")
-    first = rng.random((batch, 1 if getattr(model, 'head', '')=='categorical' else model.n_in)) if rando else None
-    x,p = as_prompt(model, prompt, batch, first),next(model.parameters())
+    first = rng.random((batch, _channels(model))) if rando else None
+    x = as_prompt(model, prompt, batch, first)
     check_conditions(model, knobs, local)
     if hasattr(model, 'continuation'):
-        if engine not in ('auto', 'eager'):
-            raise ValueError(f"expected engine 'eager' for {type(model).__name__}, got {engine!r}")
-        return FrameEngine(model, x, settings[0], seed, changes)
+        _only_eager(engine, type(model).__name__)
+        return FrameEngine(model, x, settings.temperature, settings.seed, changes)
     if changes: raise ValueError(f"changes need a latent variable, got {type(model).__name__}; use a Seq2Seq with n_z")
-    knobs,local = _as_condition(knobs, 'knobs', (batch, 0), p),_as_condition(local, 'local', (batch, 0, 0), p)
-    if local is not None and n is not None and local.shape[2]*model.hop<x.shape[-1]+n:
-        raise ValueError(f"expected local with at least {-(-(x.shape[-1]+n)//model.hop)} frames for prompt "
-                         f"and sound, got {local.shape[2]}")
-    if beam_width:
-        if engine not in ('auto', 'eager'):
-            raise ValueError(f"expected engine 'eager' for a beam search, got {engine!r}")
-        return BeamEngine(model, x, knobs, local, settings, beam_width)
+    p = next(model.parameters())
+    knobs = _as_condition(knobs, 'knobs', (batch, 0), p)
+    local = _as_condition(local, 'local', (batch, 0, 0), p)
+    if local is not None and settings.n is not None and local.shape[2]*model.hop<x.shape[-1]+settings.n:
+        frames = -(-(x.shape[-1]+settings.n)//model.hop)
+        raise ValueError(f"expected local with at least {frames} frames for prompt and sound, got {local.shape[2]}")
+    if settings.beam_width:
+        _only_eager(engine, 'a beam search')
+        return BeamEngine(model, x, knobs, local, settings.draw, settings.beam_width)
     kind = _pick_engine(model, engine, batch)
-    if kind=='eager': return EagerEngine(model, x, knobs, local, settings)
-    return _fast_engine(kind, model, x, knobs, local, settings)
+    if kind=='eager': return EagerEngine(model, x, knobs, local, settings.draw)
+    return _fast_engine(kind, model, x, knobs, local, settings.draw)
 
 # %% ../nbs/17_generate.ipynb #fd7857fd
 def sample_blocks(
@@ -394,9 +437,9 @@ def sample_blocks(
     batch:int=1, # Sequences side by side
     engine:str='auto', # `eager`, `numba`, `cuda`, or `auto`: the fastest that is here
     knobs:Tensor=None, # Global condition `(n_knobs,)` or `(batch, n_knobs)`
-    local:Tensor=None, # Local condition `(n_local, frames)` or `(batch, n_local, frames)`; from the prompt's first sample on
+    local:Tensor=None, # Local condition `([batch,] n_local, frames)` from the prompt's first sample on
     beam_width:int=None, # Look for the likeliest sequence with this many candidates; nothing is drawn then
-    sampling_strategy:str=None, # By name: `max` (temperature 0), `sample`, `beam` (10 candidates unless `beam_width` says)
+    sampling_strategy:str=None, # `max` (temperature 0), `sample`, or `beam` (10 candidates unless `beam_width` says)
     rando:bool=False, # Begin with a random token or sample instead of silence
     changes:list=None, # `(sample, z)`: from there on another latent variable, for a Seq2Seq with `n_z`
     block:int=4096, # Samples at a time
@@ -404,18 +447,17 @@ def sample_blocks(
     "What the model draws, block by block, in flat memory however long it runs."
     temperature,beam_width = _strategy(sampling_strategy, temperature, beam_width)
     _check_generator(model)
-    n,settings,batch,beam_width,seed,block = _check_settings(model, n, temperature, top_k, top_p, batch, beam_width, seed, block)
-    rng,left = np.random.default_rng(seed),n
-    with _ready(model):
-        machine = _start(model, n, prompt, settings, seed, batch, engine, knobs, local, beam_width, rando, changes, rng)
-    n_ch = 1 if getattr(model, 'head', '')=='categorical' else model.n_in
-    if beam_width:
-        with _ready(model): made = machine.run(np.empty((n, 0)))
-        yield from made.split(block, 1)
+    settings = _check_settings(model, n, temperature, top_k, top_p, batch, beam_width, seed, block)
+    rng = np.random.default_rng(settings.seed)
+    with _ready(model): machine = _start(model, settings, prompt, engine, knobs, local, rando, changes, rng)
+    if settings.beam_width:
+        with _ready(model): made = machine.run(np.empty((settings.n, 0)))
+        yield from made.split(settings.block, 1)
         return
+    left = settings.n
     while left is None or left>0:
-        k = block if left is None else min(block, left)
-        with _ready(model): made = machine.run(rng.random((k, batch, n_ch, 2)))
+        k = settings.block if left is None else min(settings.block, left)
+        with _ready(model): made = machine.run(rng.random((k, settings.batch, _channels(model), 2)))
         yield made
         if left is not None: left -= k
 
@@ -429,8 +471,7 @@ def sample(
 ) -> Tensor: # Tokens `(batch, n)` int64, or continuous samples `(batch, n_in, n)`; without the prompt
     "What the model draws."
     if n is None:
-        raise ValueError("expected n samples, got None; endless sound comes from sample_blocks or "
-                         "generate_blocks")
+        raise ValueError("expected n samples, got None; endless sound comes from sample_blocks or generate_blocks")
     n = _whole(n, "n >= 0 samples to generate, a whole number")
     if progress: kwargs.setdefault('block', max(1, min(4096, n//100)))
     blocks = sample_blocks(model, n, **kwargs)
@@ -439,8 +480,9 @@ def sample(
         blocks = progress_bar(blocks, total=-(-n//kwargs['block']))
     made = list(blocks)
     if made: return torch.cat(made, -1)
-    batch,p = kwargs.get('batch', 1),next(model.parameters())
-    return torch.zeros(batch, 0, dtype=torch.int64) if getattr(model, 'head', '')=='categorical' else torch.zeros(batch, model.n_in, 0, dtype=p.dtype)
+    batch = kwargs.get('batch', 1)
+    if _has_tokens(model): return torch.zeros(batch, 0, dtype=torch.int64)
+    return torch.zeros(batch, model.n_in, 0, dtype=next(model.parameters()).dtype)
 
 # %% ../nbs/17_generate.ipynb #d42085b2
 def as_wave(
@@ -448,7 +490,7 @@ def as_wave(
     made:Tensor, # What it drew
 ) -> Tensor: # `(batch, n_in, samples)`
     "Tokens as sound; sound as it is."
-    return mu_law_decode(made, model.n_tokens)[:, None] if getattr(model, 'head', '')=='categorical' else made
+    return mu_law_decode(made, model.n_tokens)[:, None] if _has_tokens(model) else made
 
 # %% ../nbs/17_generate.ipynb #7ef2e8c7
 @delegates(sample)
@@ -482,15 +524,17 @@ def sample_naive(
 ) -> Tensor: # As `sample`
     "What the model draws, computed without memory."
     _check_generator(model)
-    n,(temperature, top_k, top_p),batch,_,seed,_ = _check_settings(model, n, temperature, top_k, top_p, batch, None, seed)
+    settings = _check_settings(model, n, temperature, top_k, top_p, batch, None, seed)
+    rng = np.random.default_rng(settings.seed)
     with _ready(model):
-        x,rng = as_prompt(model, prompt, batch),np.random.default_rng(seed)
+        x = as_prompt(model, prompt, settings.batch)
         past = x.new_full((*x.shape[:-1], model.receptive_field-1), silence(model))
-        x,start = torch.cat([past, x], -1),past.shape[-1]+x.shape[-1]
-        for _ in range(n):
-            out = model.valid(x[..., -model.receptive_field:])
-            u = torch.from_numpy(rng.random((1, batch, 1 if x.ndim==2 else model.n_in, 2)))[0]
-            if model.head=='categorical': new = draw_token(out[:, -1], u[:, 0, 1], temperature, top_k, top_p)
-            else: new = draw_value(out[..., -1], u, model.head, temperature).to(x)
+        x = torch.cat([past, x], -1)
+        start = x.shape[-1]
+        for _ in range(settings.n):
+            out = _last(model, model.valid(x[..., -model.receptive_field:]))
+            u = torch.from_numpy(rng.random((settings.batch, _channels(model), 2)))
+            if _has_tokens(model): new = draw_token(out, u[:, 0, 1], *settings.draw)
+            else: new = draw_value(out, u, model.head, settings.temperature).to(x)
             x = torch.cat([x, new[..., None]], -1)
     return x[..., start:]

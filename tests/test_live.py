@@ -1,7 +1,6 @@
 "Effects block by block: the compiled engine plays what torch streams, and says what it cannot play."
 import copy
 import importlib.util
-import warnings
 
 import numpy as np
 import pytest

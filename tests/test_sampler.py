@@ -1,13 +1,12 @@
 "One sampler for all: beams, strategies by name, encoder-decoders; conditions from the loaders to the sound; streams in flat memory."
 import itertools
-import math
 import os
 
 import numpy as np
 import pytest
 import torch
-from fastai.basics import Path, parent_label, set_seed
-import fastai.callback.schedule  # gives learners fit_one_cycle
+from fastai.basics import Path, parent_label
+import fastai.callback.schedule  # noqa: F401  (gives learners fit_one_cycle)
 
 from fastproaudio.autoregressive import autoregressive_learner, compare_learners
 from fastproaudio.core import AudioTensor
@@ -20,7 +19,7 @@ from fastproaudio.models.seq2seq import ConvSummary, Discriminator, Generator, S
 from fastproaudio.models.wavenet import SampleWaveNet
 from fastproaudio.prepare import prepare_audio
 from fastproaudio.sequences import gan_learner, seq2seq_learner
-from fastproaudio.streams import KnobsOf, SeriesFile
+from fastproaudio.streams import KnobsOf
 from fastproaudio.tokens import logit_to_categorical, mu_law_decoding, mu_law_encoding, waveform_to_categorical, waveform_to_input
 
 torch.set_num_threads(1)
