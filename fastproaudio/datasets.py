@@ -34,8 +34,9 @@ def ar2_process(
 ): # Yields x0, x1, x2, ... without end
     "An AR(2) process, sample by sample, its two first samples included."
     try: (a, b), (x0, x1) = args if len(args)==2 else (args[:2], args[2:])
-    except (TypeError, ValueError): raise ValueError("expected ar2_process(a, b, x0, x1) or ar2_process((a, "
-                                                     f"b), (x0, x1)), got {args}") from None
+    except (TypeError, ValueError):
+        raise ValueError("expected ar2_process(a, b, x0, x1) or ar2_process((a, b), (x0, x1)), "
+                         f"got {args}") from None
     if sigma<0: raise ValueError(f"expected sigma >= 0, got {sigma}")
     rng = np.random.default_rng(seed)
     yield x0
@@ -58,8 +59,8 @@ def AR2(
 ) -> DataLoaders: # Items are a chunk `(1, chunk_len)` and the same one sample later
     "An AR(2) process as loaders: predict the next sample."
     if not is_stationary(*params):
-        raise ValueError(f"expected |b|<1, b+a<1, b-a<1, or the process explodes; got a={params[0]}, "
-                         f"b={params[1]}")
+        raise ValueError("expected |b|<1, b+a<1, b-a<1, or the process explodes; "
+                         f"got a={params[0]}, b={params[1]}")
     x = torch.tensor(list(islice(ar2_process(params, init_values, c=c, sigma=sigma, seed=seed), cutoff)), dtype=torch.float32)[None]
     n = (x.shape[1]-1)//chunk_len
     if n<2:
@@ -163,8 +164,7 @@ def speech_commands_files(
         return {path/line.strip() for line in o.read_text().splitlines() if line.strip()} if o.exists() else set()
     valid,test = listed('validation_list.txt'),listed('testing_list.txt')
     if missing := sorted((valid|test)-set(files)):
-        raise ValueError(f"{path}: expected the {len(valid|test)} files that its lists name, {len(missing)} "
-                         f"are missing, such as {missing[0]}; unpack it again")
+        raise ValueError(f"{path}: expected the {len(valid|test)} files that its lists name, {len(missing)} are missing, such as {missing[0]}; unpack it again")
     held = valid|test
     parts = [f for f in files if f not in held],[f for f in files if f in valid],[f for f in files if f in test]
     return tuple(p[:cutoff] for p in parts)
@@ -182,8 +182,8 @@ def SpeechCommands(
     "Loaders that predict the next sample of a folder laid out like Speech Commands; words start from silence, and short ones end in it."
     train,valid,_ = speech_commands_files(path, cutoff)
     if not train:
-        raise ValueError(f"{path}: expected folders of recordings, found none; is this the folder that holds "
-                         "the words?")
+        raise ValueError(f"{path}: expected folders of recordings, found none; "
+                         "is this the folder that holds the words?")
     return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **{**_SPOKEN, **kwargs})
 
 # %% ../nbs/23_datasets.ipynb #da8dafaa
@@ -201,12 +201,11 @@ def _listed(folder, name, clips):
     with open(folder/f'{name}.tsv', encoding='utf-8', newline='') as f:
         rows = csv.DictReader(f, delimiter='\t', quoting=csv.QUOTE_NONE)
         if 'path' not in (rows.fieldnames or []):
-            raise ValueError(f"{f.name}: expected a column 'path', got "
-                             f"{', '.join(rows.fieldnames or ['none'])}; unpack the archive again")
+            raise ValueError(f"{f.name}: expected a column 'path', got {', '.join(rows.fieldnames or ['none'])}; "
+                             "unpack the archive again")
         names = [r['path'] if Path(r['path']).suffix else r['path']+'.mp3' for r in rows] # the first releases left the suffix out
     if missing := [n for n in names if n not in clips]:
-        raise ValueError(f"{folder/'clips'/missing[0]}: expected the {len(names)} files of {name}.tsv, "
-                         f"{len(missing)} are missing; unpack the archive again")
+        raise ValueError(f"{folder/'clips'/missing[0]}: expected the {len(names)} files of {name}.tsv, {len(missing)} are missing; unpack the archive again")
     return [folder/'clips'/n for n in names]
 
 def common_voice_files(

@@ -60,14 +60,15 @@ def zenodo_url_to_data_url(
 ) -> L: # One address for each file of the record
     "Where the files of a Zenodo record can be fetched."
     at = _record_of(url)
-    if at is None: raise ValueError(f"{url}: expected a record such as https://zenodo.org/records/3824876, "
-                                    "got another address")
+    if at is None:
+        raise ValueError(f"{url}: expected a record such as https://zenodo.org/records/3824876, "
+                         "got another address")
     if record is None: record = json.loads(_read_url(f'{at[0]}/api/records/{at[1]}'))
     elif not isinstance(record, dict): record = json.loads(Path(record).read_text())
     files = _record_files(record)
     if not files:
-        raise ValueError(f"{url}: expected a record with files, it lists none; it may be restricted: "
-                         "download it by hand")
+        raise ValueError(f"{url}: expected a record with files, it lists none; "
+                         "it may be restricted: download it by hand")
     return L(_content_url(*at, name) for name,_ in files)
 
 def _content_url(site, id, name):
@@ -121,15 +122,16 @@ def _room(path, n):
     "Raise `ValueError` unless `n` more bytes fit where `path` is to be."
     free = shutil.disk_usage(path.parent).free
     if n>free:
-        raise ValueError(f"{path.parent}: expected {n/1e9:.1f} GB of free space, got {free/1e9:.1f} GB; make "
-                         "room, or pass data=")
+        raise ValueError(f"{path.parent}: expected {n/1e9:.1f} GB of free space, got {free/1e9:.1f} GB; "
+                         "make room, or pass data=")
 
 @contextmanager
 def _writing(path):
     "Errors of the disk as one sentence."
     try: yield
-    except OSError as e: raise ValueError(f"{path}: cannot be written: {e.strerror or e}; what was fetched "
-                                          "is kept, call again") from None
+    except OSError as e:
+        raise ValueError(f"{path}: cannot be written: {e.strerror or e}; "
+                         "what was fetched is kept, call again") from None
 
 # %% ../nbs/23b_download.ipynb #46ff39fa
 def _part_state(part, url):
@@ -193,8 +195,9 @@ def _read_url(url, tries=4, wait_s=1., timeout_s=30.):
         if n is not None and len(b)!=n: raise _Passing(f'the connection ended after {len(b)} of {n} bytes')
         return b
     try: return _try_often(once, lambda: 0, tries, wait_s)
-    except _Final as e: raise ValueError(f"{url}: expected an answer, got {e.args[0]}; try again later, or "
-                                         "download by hand") from None
+    except _Final as e:
+        raise ValueError(f"{url}: expected an answer, got {e.args[0]}; "
+                         "try again later, or download by hand") from None
 
 def _checksum(path, kind):
     "Checksum of a file, as `kind:hex`."
@@ -237,9 +240,7 @@ def _fetch(urls, path, checksum, tries, wait_s, timeout_s, show):
             part.with_name(part.name+'.json').unlink(missing_ok=True)
             return path
         except _Final as e: told.append(f'{url} gave {e.args[0]}')
-    raise ValueError(f"{path.name}: expected it from {'one of ' if len(urls)>1 else ''}{len(urls)} "
-                     f"mirror{'s'*(len(urls)>1)}, but "
-                     f"{'; '.join(told)}; try again later, or download it by hand and pass its path")
+    raise ValueError(f"{path.name}: expected it from {'one of ' if len(urls)>1 else ''}{len(urls)} mirror{'s'*(len(urls)>1)}, but {'; '.join(told)}; try again later, or download it by hand and pass its path")
 
 # %% ../nbs/23b_download.ipynb #4a7a66dd
 def _zip_entries(z):
@@ -277,8 +278,8 @@ def _write_entries(entries, out, limit):
         if kind=='folder': to.mkdir(parents=True, exist_ok=True); continue
         total += size
         if total>limit:
-            raise ValueError(f"it holds more than {limit/1e9:.3g} GB, far more than its size; pass "
-                             "max_bytes= if that is right")
+            raise ValueError(f"it holds more than {limit/1e9:.3g} GB, far more than its size; "
+                             "pass max_bytes= if that is right")
         to.parent.mkdir(parents=True, exist_ok=True)
         with opener() as src, open(to, 'wb') as dst: shutil.copyfileobj(src, dst, 2**20)
         if to.stat().st_size!=size: raise EOFError(f"{name} ends early")
@@ -299,8 +300,7 @@ def _unpack(archive, out, max_bytes=None):
     "Unpack a zip or a tar of any compression below the new folder `out`; raises `ValueError` for damage and for tricks."
     free = shutil.disk_usage(out.parent).free
     limit = ifnone(max_bytes, max(2**30, 100*archive.stat().st_size))
-    refuse = lambda why,todo,kind=ValueError: kind(f"{archive}: expected an archive that can be unpacked, "
-                                                   f"but {why}; {todo}")
+    refuse = lambda why,todo,kind=ValueError: kind(f"{archive}: expected an archive that can be unpacked, but {why}; {todo}")
     try:
         out.mkdir()
         if _is_tar(archive):
@@ -332,9 +332,8 @@ def _settle(file, out, max_bytes, alone):
             inner = out.with_name(out.name+'.top')
             top[0].rename(inner); out.rmdir(); inner.rename(out)
     elif alone and file.suffix.lower() not in audio_extensions:
-        raise _Damaged(f"{file.name}: expected a zip, a tar or sound, got a file that begins with "
-                       f"{_head(file)}; a page is not a file: "
-                      "find its download link")
+        raise _Damaged(f"{file.name}: expected a zip, a tar or sound, got a file that begins with {_head(file)}; "
+                       "a page is not a file: find its download link")
     else:
         with _writing(out):
             out.mkdir(exist_ok=True)
@@ -371,8 +370,8 @@ def _sources(url, record_files=None):
         m = _mirrors[url]
         return [(_name_of(m[0]), m, None)],_stem(_name_of(m[0]))
     if not files:
-        raise ValueError(f"{url}: expected a record with files, it lists none; it may be restricted: "
-                         "download it by hand")
+        raise ValueError(f"{url}: expected a record with files, it lists none; "
+                         "it may be restricted: download it by hand")
     todo = [(_name_of('/'+quote(k)), [_content_url(*at, k), f'{at[0]}/records/{at[1]}/files/{quote(k)}'], s) for k,s in files]
     return todo,_stem(todo[0][0]) if len(todo)==1 else f'zenodo-{at[1]}'
 
@@ -382,8 +381,8 @@ def _local(url):
     s = str(url)
     if urlsplit(s).scheme in ('http', 'https', 'doi') or _record_of(s): return None
     path = Path(url2pathname(urlsplit(s).path)) if s.startswith('file:') else Path(s).expanduser()
-    if not path.exists(): raise ValueError(f"{url}: no such file or folder; check the name, or write "
-                                           "https:// before an address")
+    if not path.exists():
+        raise ValueError(f"{url}: no such file or folder; check the name, or write https:// before an address")
     return path.resolve()
 
 def _finish(tmp, data, stem, note, key):
@@ -399,7 +398,8 @@ def _finish(tmp, data, stem, note, key):
 def _warn_soundless(path):
     for _,_,files in os.walk(path):
         if any(Path(f).suffix.lower() in audio_extensions for f in files): return
-    warnings.warn(f"{path}: no sound in it ({', '.join(sorted(audio_extensions))}); is it the right archive?", stacklevel=3)
+    warnings.warn(f"{path}: no sound in it ({', '.join(sorted(audio_extensions))}); "
+                  "is it the right archive?", stacklevel=3)
 
 # %% ../nbs/23b_download.ipynb #78862181
 def get_audio_data(
@@ -448,7 +448,8 @@ def _homes(data, archive):
 
 def _local_file(path, checksum):
     try: _check_sum(path, _parse_checksum(checksum))
-    except _Final as e: raise ValueError(f"{path}: expected {checksum}, got {e.args[0]}; copy it again") from None
+    except _Final as e:
+        raise ValueError(f"{path}: expected {checksum}, got {e.args[0]}; copy it again") from None
     return path
 
 def _fetch_all(url, only, mirrors, checksum, folder, force, fetch):
@@ -456,8 +457,8 @@ def _fetch_all(url, only, mirrors, checksum, folder, force, fetch):
     files,stem = _sources(url)
     files = [f for f in files if fnmatch.fnmatch(f[0], only)]
     if not files:
-        raise ValueError(f"{url}: expected files like {only!r}, the record has none; look at its page for "
-                         "the names")
+        raise ValueError(f"{url}: expected files like {only!r}, the record has none; "
+                         "look at its page for the names")
     if checksum and len(files)>1:
         raise ValueError(f"{url}: expected one file for one checksum, got {len(files)}; choose with only=")
     for name,urls,known in files:

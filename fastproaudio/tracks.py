@@ -73,9 +73,8 @@ def _alike(files, pad):
             raise ValueError(f"{i.path}: expected {infos[0].sr} Hz as in {infos[0].path}, got {i.sr} Hz; "
                              "convert it with `prepare_audio`")
         if i.n!=infos[0].n and not pad:
-            raise ValueError(f"{i.path}: expected {infos[0].n} samples as in {infos[0].path}, got {i.n}; cut "
-                             "them alike, or pass pad=True "
-                             "for silence at the end of the shorter")
+            raise ValueError(f"{i.path}: expected {infos[0].n} samples as in {infos[0].path}, got {i.n}; "
+                             "cut them alike, or pass pad=True for silence at the end of the shorter")
     return infos
 
 def _read_mc(infos, start, n):
@@ -127,13 +126,13 @@ def pack_mono_stems(
     folder,out,made = Path(folder),Path(out),L()
     groups = group_tracks(get_audio_files(folder), ids)
     if not groups:
-        raise ValueError(f"{folder}: expected files named like song-0.wav and song-1.wav, found none; pass "
-                         "ids= for other names")
+        raise ValueError(f"{folder}: expected files named like song-0.wav and song-1.wav, found none; "
+                         "pass ids= for other names")
     for base,tracks in groups.items():
         for f in tracks:
             if audio_info(f).n_ch!=1:
-                raise ValueError(f"{f}: expected a mono file, got {audio_info(f).n_ch} channels; mix it, or "
-                                 "use save_as_mc")
+                raise ValueError(f"{f}: expected a mono file, got {audio_info(f).n_ch} channels; "
+                                 "mix it, or use save_as_mc")
         to = (out/base.relative_to(folder)).with_suffix('.wav') if base!=folder else out/f'{folder.resolve().name}.wav'
         to.parent.mkdir(parents=True, exist_ok=True)
         made.append(save_as_mc(tracks, to, pad=pad, subtype=subtype))
@@ -210,11 +209,11 @@ class Stems(AudioFile):
 def _check_stem(x, y, mix, trim):
     "Raise `ValueError` unless two tracks are of one recording."
     if y.sr!=x.sr:
-        raise ValueError(f"{y.path}: expected {x.sr} Hz as in {x.path}, got {y.sr} Hz; pass resample=True "
-                         f"and sr={x.sr}")
+        raise ValueError(f"{y.path}: expected {x.sr} Hz as in {x.path}, got {y.sr} Hz; "
+                         f"pass resample=True and sr={x.sr}")
     if y.n!=x.n and not trim:
-        raise ValueError(f"{y.path}: expected {x.n} samples as in {x.path}, got {y.n}; cut them alike, or "
-                         "pass trim=True if they start together")
+        raise ValueError(f"{y.path}: expected {x.n} samples as in {x.path}, got {y.n}; "
+                         "cut them alike, or pass trim=True if they start together")
     if mix and y.n_ch!=x.n_ch:
         raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in {x.path}, got {y.n_ch}; mix it")
 
@@ -228,14 +227,14 @@ def get_songs(
     files = get_audio_files(path)
     groups = group_tracks(files, ids)
     if not groups:
-        raise ValueError(f"{path}: expected tracks named {', '.join(stems or ['song-0', 'song-1'])}, found "
-                         "none; pass stems=[...]")
+        raise ValueError(f"{path}: expected tracks named {', '.join(stems or ['song-0', 'song-1'])}, found none; "
+                         "pass stems=[...]")
     for base,tracks in groups.items():
         have = [split_track(f, ids)[1] for f in tracks]
         want = list(stems) if stems is not None else [split_track(f, ids)[1] for f in first(groups.values())]
         if sorted(have)!=sorted(want):
-            raise ValueError(f"{base}: expected one each of the tracks {', '.join(want)}, got "
-                             f"{', '.join(have)}; add the missing or move the others away")
+            raise ValueError(f"{base}: expected one each of the tracks {', '.join(want)}, got {', '.join(have)}; "
+                             "add the missing or move the others away")
         groups[base] = L(tracks[have.index(o)] for o in want)
     return groups
 

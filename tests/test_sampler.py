@@ -20,7 +20,7 @@ from fastproaudio.models.seq2seq import ConvSummary, Discriminator, Generator, S
 from fastproaudio.models.wavenet import SampleWaveNet
 from fastproaudio.prepare import prepare_audio
 from fastproaudio.sequences import gan_learner, seq2seq_learner
-from fastproaudio.streams import KnobsOf, SeriesFile
+from fastproaudio.streams import KnobsOf
 from fastproaudio.tokens import logit_to_categorical, mu_law_decoding, mu_law_encoding, waveform_to_categorical, waveform_to_input
 
 torch.set_num_threads(1)
