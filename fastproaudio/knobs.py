@@ -506,7 +506,8 @@ def _say_shared(train, valid):
     both = spans(train)&spans(valid)
     if both:
         warnings.warn(f"{sorted(both)[0][0]} is the input of recordings for training and for validation: "
-                      "validation hears the same notes with other settings; record another input to be sure", stacklevel=3)
+                      "validation hears the same notes with other settings; "
+                      "record another input to be sure", stacklevel=3)
 
 @patch(cls_method=True)
 @delegates(AudioDataLoaders.from_table, but=['table', 'root', 'input', 'target', 'split', 'path'])

@@ -38,6 +38,11 @@ def list_recordings(
     return L(Path(f) if isinstance(f, str) else f for f in listify(files))
 
 # %% ../nbs/21a_streams.ipynb #a1f0c002
+def _name_of(item):
+    "What an error calls an item: the path of its first recording."
+    one = item[0] if isinstance(item, tuple) else item
+    return getattr(one, 'path', one)
+
 def parts_by_word(
     items:list, # What is split
     words:list, # What each says of itself: `train`, `val` or `valid`, `test`; None: nothing
@@ -46,7 +51,7 @@ def parts_by_word(
     wants = (None, 'train'),('val', 'valid'),('test',)
     train,valid,test = [L(o for o,w in zip(items, words) if w in want) for want in wants]
     if not train:
-        raise ValueError(f"{first(items)}: expected training recordings, got only those named valid or test; "
+        raise ValueError(f"{_name_of(items[0])}: expected training recordings, got only those named valid or test; "
                          "name some train")
     return train,valid,test
 
@@ -59,7 +64,7 @@ def hold_out(
     "Keep some groups back, at least one and never all; `ValueError` for a single group."
     names = list(dict.fromkeys(groups))
     if len(names)<2:
-        raise ValueError(f"{first(items)}: expected two or more recordings to split by file, got one; "
+        raise ValueError(f"{_name_of(items[0])}: expected two or more recordings to split by file, got one; "
                          "use split_by='time'")
     held = set(random.Random(seed).sample(names, _n_held(len(names), valid_pct)))
     train,valid = [L(o for o,g in zip(items, groups) if (g in held)==side) for side in (False, True)]
@@ -354,7 +359,7 @@ class FrameCurve(MovingCondition):
     "A series that goes with a recording: each frame is held for `hop` samples."
     def __init__(self,
         sound:AudioFile, # The recording
-        values, # `(n_rows, frames)` or `(frames,)`: an array, a tensor, or the path of an `.npy` file, which stays there
+        values, # `(n_rows, frames)` or `(frames,)`: an array, a tensor, or the path of an `.npy`, which stays there
         hop:int=1, # Samples per frame
     ):
         v = np.load(values, mmap_mode='r') if isinstance(values, (str, Path)) else np.asarray(values)

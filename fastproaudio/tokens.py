@@ -145,7 +145,7 @@ def SampleBlock(
     "Samples `(batch, channels, samples)` and their successors: the embedding of a sample is its channels."
     block = AudioBlock(sr, n_ch, resample=resample, **{'right':1, **kwargs})
     block.dl_type = StreamDL if carry else ChunkDL
-    steps = n_ch if tfms else 1                                                  # a sample takes a token for each channel
+    steps = n_ch if tfms else 1                                                  # tokens of a sample: one a channel
     block.batch_tfms = L(block.batch_tfms)+L(gain if gain else [])+L(*tfms)+L(NextSample(steps, knobs, local))
     return block
 
@@ -164,7 +164,7 @@ def _train_valid(files, valid, valid_pct, split_by, sr, seed):
     files = list_recordings(files, sr)
     if valid is None: return split_files(files, valid_pct, split_by, seed)
     valid = list_recordings(valid, sr)
-    held = {str(f) for f in valid if isinstance(f, Path)}                        # parts of a recording may be on both sides
+    held = {str(f) for f in valid if isinstance(f, Path)}                        # parts of one may be on both sides
     train = files.filter(lambda f: not isinstance(f, Path) or str(f) not in held)
     if not train or not valid:
         raise ValueError("expected recordings for training and others for validation, "
