@@ -1,5 +1,5 @@
 "Getting data from a server that does everything wrong: nothing leaves this machine."
-import errno,hashlib,io,json,os,stat,tarfile,threading,warnings,zipfile
+import errno,hashlib,io,json,os,stat,tarfile,threading,zipfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler,ThreadingHTTPServer
 from pathlib import Path
@@ -154,7 +154,7 @@ def test_whole_part_is_taken(site, get, monkeypatch):
     site.files['/x.tgz'] = tarred(sound)
     def stop(*a): raise KeyboardInterrupt
     with monkeypatch.context() as m:
-        m.setattr(download, '_check_sum', stop)
+        m.setattr(download, 'check_sum', stop)
         with pytest.raises(KeyboardInterrupt): get(f'{site.url}/x.tgz')
     assert held(get(f'{site.url}/x.tgz')) == inside
 
@@ -183,8 +183,8 @@ def test_failures_that_do_not_pass(site, get):
 def test_waits_double_and_are_bounded(monkeypatch):
     waits = []
     monkeypatch.setattr(download.time, 'sleep', waits.append)
-    def once(): raise download._Passing('no')
-    with pytest.raises(download._Final): download._try_often(once, lambda: 0, 8, 1.)
+    def once(): raise download.PassingFailure('no')
+    with pytest.raises(download.FinalFailure): download.try_often(once, lambda: 0, 8, 1.)
     assert waits == [1, 2, 4, 8, 16, 30, 30]
 
 def test_nobody_there(get):
