@@ -321,8 +321,10 @@ def _show_rows(rows, sr, titles, starts=None, ctxs=None, hear=True):
     return _draw_rows(rows, titles, sr, starts, ctxs)
 
 def _note(o):
-    "A label or knobs as text."
-    return ' '.join(f'{v:.3g}' for v in o.flatten().tolist()) if isinstance(o, Tensor) else str(o)
+    "A label or knobs as text; of knobs that move, how far."
+    if not isinstance(o, Tensor): return str(o)
+    if o.ndim>1: return ' '.join(f'{min(row):.3g} to {max(row):.3g}' for row in o.tolist())
+    return ' '.join(f'{v:.3g}' for v in o.flatten().tolist())
 
 def _rows_of(
     samples, # Decoded items: sounds and labels

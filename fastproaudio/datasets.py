@@ -128,7 +128,7 @@ def train_stack_ar(
     _check_series(x, k, loss_type)
     gaussian = Losses(loss_type)==Losses.gaussian
     has_bias = any('bias' in n for n,_ in stack.named_parameters())
-    scale = 1. if has_bias else x[..., k:].std().clamp(min=1e-30).item()  # a stack without constants does not mind the scale
+    scale = 1. if has_bias else x[..., k:].std().clamp(min=1e-30).item()  # without constants the scale does not matter
     x = x/scale
     dtype = next(stack.parameters()).dtype
     stack.double().train()

@@ -397,8 +397,8 @@ class OpenFrames(OpenAudio):
         super().__init__(sr, n_ch, resample)
         self.func,self.hop,self.n_rows = func,hop,None
     def encodes(self, o:str): return self._frames(super().encodes(Path(o)))
-    def encodes(self, o:Path): return self._frames(super().encodes(o))
-    def encodes(self, o:AudioFile): return self._frames(super().encodes(o))
+    def encodes(self, o:Path): return self._frames(super().encodes(o)) # noqa: F811
+    def encodes(self, o:AudioFile): return self._frames(super().encodes(o)) # noqa: F811
     def _frames(self, sound):
         res = FrameCurve(sound, self.func(sound.path), self.hop)
         self.n_rows = ifnone(self.n_rows, res.n_rows)

@@ -210,7 +210,8 @@ def from_files(cls:AudioDataLoaders,
     train,valid = _train_valid(files, valid, valid_pct, split_by, sr, seed)
     knobs = KnobsOf(knobs, train+valid) if knobs else None
     local = OpenFrames(local, hop, sr, n_ch, resample) if local else None
-    gain = RandomGain(gain_db, every=64 if carry else 1, seed=seed) if gain_db else None
+    gain = None
+    if gain_db: gain = RandomGain(gain_db, every=64 if carry else 1, seed=seed)
     sound = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, gain=gain, knobs=knobs, local=local)
     sound = SampleBlock(**sound) if n_tokens is None else TokenBlock(n_tokens, **sound)
     db = _next_block(sound, knobs, local, IndexSplitter(range(len(train), len(train)+len(valid))))

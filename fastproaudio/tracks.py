@@ -239,7 +239,7 @@ def _check_stem(x, y, mix, trim):
 # %% ../nbs/23c_tracks.ipynb #3b83a2e6
 def get_songs(
     path:str|Path, # Folder, read recursively
-    stems:list=None, # Names of the tracks, in the channels' order: `song/NAME.wav` or `song-NAME.wav`; None: `song-0.wav`, ...
+    stems:list=None, # Names of the tracks: `song/NAME.wav` or `song-NAME.wav`; None: `song-0.wav`, `song-1.wav`, ...
 ) -> dict: # From the song's path to its tracks
     "The tracks of every song in a folder; raises `ValueError` for a song that lacks one."
     ids = r'\d+' if stems is None else '|'.join(map(re.escape, stems))
