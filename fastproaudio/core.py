@@ -337,8 +337,10 @@ class AudioSpectrogram(AudioTensor):
 
 # %% ../nbs/20_core.ipynb #75a7d49f
 def _note(o):
-    "A label or knobs as text."
-    return ' '.join(f'{v:.3g}' for v in o.flatten().tolist()) if isinstance(o, Tensor) else str(o)
+    "A label or knobs as text; of knobs that move, how far."
+    if not isinstance(o, Tensor): return str(o)
+    if o.ndim>1: return ' '.join(f'{min(row):.3g} to {max(row):.3g}' for row in o.tolist())
+    return ' '.join(f'{v:.3g}' for v in o.flatten().tolist())
 
 def _rows_of(
     samples, # Decoded items: sounds and labels

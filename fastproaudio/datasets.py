@@ -7,7 +7,7 @@ __all__ = ['is_stationary', 'ar2_process', 'AR2', 'Losses', 'mse_loss_fn', 'gaus
            'train_stack_ar', 'speech_commands_files', 'SpeechCommands', 'common_voice_files', 'CommonVoice']
 
 # %% ../nbs/23_datasets.ipynb #0f442afb
-import csv, enum
+import csv,enum
 from itertools import islice
 from typing import NamedTuple
 
@@ -33,9 +33,11 @@ def ar2_process(
     seed:int=None, # The same seed gives the same process; None: another each time
 ): # Yields x0, x1, x2, ... without end
     "An AR(2) process, sample by sample, its two first samples included."
-    try: (a, b), (x0, x1) = args if len(args)==2 else (args[:2], args[2:])
-    except (TypeError, ValueError): raise ValueError("expected ar2_process(a, b, x0, x1) or ar2_process((a, "
-                                                     f"b), (x0, x1)), got {args}") from None
+    pairs = args if len(args)==2 else (args[:2], args[2:])
+    try: (a, b), (x0, x1) = pairs
+    except (TypeError, ValueError):
+        raise ValueError("expected ar2_process(a, b, x0, x1) or ar2_process((a, b), (x0, x1)), "
+                         f"got {args}") from None
     if sigma<0: raise ValueError(f"expected sigma >= 0, got {sigma}")
     rng = np.random.default_rng(seed)
     yield x0
@@ -58,14 +60,16 @@ def AR2(
 ) -> DataLoaders: # Items are a chunk `(1, chunk_len)` and the same one sample later
     "An AR(2) process as loaders: predict the next sample."
     if not is_stationary(*params):
-        raise ValueError(f"expected |b|<1, b+a<1, b-a<1, or the process explodes; got a={params[0]}, "
-                         f"b={params[1]}")
-    x = torch.tensor(list(islice(ar2_process(params, init_values, c=c, sigma=sigma, seed=seed), cutoff)), dtype=torch.float32)[None]
+        raise ValueError("expected |b|<1, b+a<1, b-a<1, or the process explodes; "
+                         f"got a={params[0]}, b={params[1]}")
+    process = ar2_process(params, init_values, c=c, sigma=sigma, seed=seed)
+    x = torch.tensor(list(islice(process, cutoff)), dtype=torch.float32)[None]
     n = (x.shape[1]-1)//chunk_len
     if n<2:
         raise ValueError(f"expected cutoff of at least {2*chunk_len+1} samples for chunks of {chunk_len}, "
                          f"got {cutoff}")
-    items = [(AudioTensor(x[:, s:s+chunk_len]), AudioTensor(x[:, s+1:s+1+chunk_len])) for s in range(0, n*chunk_len, chunk_len)]
+    def chunk(start): return AudioTensor(x[:, start:start+chunk_len])
+    items = [(chunk(s), chunk(s+1)) for s in range(0, n*chunk_len, chunk_len)]
     cut = n-max(1, round(valid_pct*n))
     return DataLoaders.from_dsets(items[:cut], items[cut:], bs=min(bs, cut), num_workers=0, device=torch.device('cpu'))
 
@@ -119,36 +123,49 @@ def train_stack_ar(
     n_steps:int=200, # Most steps of the optimiser
 ) -> StackFit: # Loss, noise variance
     "Fit a small stack to one series by L-BFGS on all of it, in float64; the stack is changed in place."
-    k,x = stack.receptive_field,torch.as_tensor(data, dtype=torch.float64).flatten()[None, None]
+    k = stack.receptive_field
+    x = torch.as_tensor(data, dtype=torch.float64).flatten()[None, None]
+    _check_series(x, k, loss_type)
+    gaussian = Losses(loss_type)==Losses.gaussian
+    has_bias = any('bias' in n for n,_ in stack.named_parameters())
+    scale = 1. if has_bias else x[..., k:].std().clamp(min=1e-30).item()  # without constants the scale does not matter
+    x = x/scale
+    dtype = next(stack.parameters()).dtype
+    stack.double().train()
+    log_var = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    def loss_fn():
+        out = stack(x)
+        return gaussian_loss_fn(out, x, k, log_var[0]) if gaussian else mse_loss_fn(out, x, k)
+    n_calls = _minimise(loss_fn, [*stack.parameters(), *([log_var] if gaussian else [])], n_steps)
+    with torch.no_grad():
+        loss = loss_fn().item()
+        var = log_var.exp().item() if gaussian else mse_loss_fn(stack(x), x, k).item()
+    stack.to(dtype).eval()
+    return StackFit(loss, var*scale**2, n_calls)
+
+def _check_series(x, k, loss_type):
+    "Raise `ValueError` unless a stack can be fitted to `x`."
     if x.shape[-1]<=k+1:
         raise ValueError(f"expected more than {k+1} samples for a receptive field of {k}, got {x.shape[-1]}")
     if not x.isfinite().all():
         raise ValueError("expected finite data, got nan or inf; is the process stationary?")
     if Losses(loss_type)==Losses.softmax:
         raise ValueError("Losses.softmax needs tokens; train those with autoregressive_learner")
-    dtype,scale,count = next(stack.parameters()).dtype,x[..., k:].std().clamp(min=1e-30),0
-    stack.double().train()
-    log_var = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    linear = not any('bias' in n for n,_ in stack.named_parameters())
-    x = x/scale if linear else x                                          # a stack without constants does not mind the scale
-    params = [*stack.parameters()] + ([log_var] if Losses(loss_type)==Losses.gaussian else [])
+
+def _minimise(loss_fn, params, n_steps):
+    "Find the least loss by L-BFGS; returns how often it was evaluated."
     opt = torch.optim.LBFGS(params, max_iter=n_steps, tolerance_grad=1e-12, tolerance_change=1e-15, history_size=20,
                             line_search_fn='strong_wolfe')
-    def loss_fn():
-        out = stack(x)
-        return gaussian_loss_fn(out, x, k, log_var[0]) if len(params)>len([*stack.parameters()]) else mse_loss_fn(out, x, k)
+    n_calls = 0
     def closure():
-        nonlocal count
-        count += 1
+        nonlocal n_calls
+        n_calls += 1
         opt.zero_grad()
         loss = loss_fn()
         loss.backward()
         return loss
     opt.step(closure)
-    with torch.no_grad(): loss,mse = loss_fn().item(),mse_loss_fn(stack(x), x, k).item()
-    var = log_var.exp().item() if Losses(loss_type)==Losses.gaussian else mse
-    stack.to(dtype).eval()
-    return StackFit(loss, var*(scale.item()**2 if linear else 1.), count)
+    return n_calls
 
 # %% ../nbs/23_datasets.ipynb #c5675aeb
 def speech_commands_files(
@@ -161,15 +178,19 @@ def speech_commands_files(
     def listed(name):
         o = path/name
         return {path/line.strip() for line in o.read_text().splitlines() if line.strip()} if o.exists() else set()
-    valid,test = listed('validation_list.txt'),listed('testing_list.txt')
-    if missing := sorted((valid|test)-set(files)):
-        raise ValueError(f"{path}: expected the {len(valid|test)} files that its lists name, {len(missing)} "
-                         f"are missing, such as {missing[0]}; unpack it again")
+    valid = listed('validation_list.txt')
+    test = listed('testing_list.txt')
     held = valid|test
-    parts = [f for f in files if f not in held],[f for f in files if f in valid],[f for f in files if f in test]
-    return tuple(p[:cutoff] for p in parts)
+    if missing := sorted(held-set(files)):
+        raise ValueError(f"{path}: expected the {len(held)} files that its lists name, {len(missing)} are missing, "
+                         f"such as {missing[0]}; unpack it again")
+    parts = set(files)-held,valid,test
+    return tuple([f for f in files if f in part][:cutoff] for part in parts)
 
-_SPOKEN = dict(pad=True, from_silence=True)
+def _spoken_loaders(train, valid, kwargs):
+    "Words and sentences start from silence, and short ones end in it."
+    kwargs = dict(pad=True, from_silence=True) | kwargs
+    return AudioDataLoaders.from_files(train, valid=valid or None, **kwargs)
 
 @delegates(AudioDataLoaders.from_files, but=['files', 'valid', 'valid_pct'])
 def SpeechCommands(
@@ -179,12 +200,12 @@ def SpeechCommands(
     carry:bool=False, # Rows of a batch continue those before; False: shuffled chunks
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
-    "Loaders that predict the next sample of a folder laid out like Speech Commands; words start from silence, and short ones end in it."
+    "Loaders that predict the next sample of a folder laid out like Speech Commands; words start from silence."
     train,valid,_ = speech_commands_files(path, cutoff)
     if not train:
-        raise ValueError(f"{path}: expected folders of recordings, found none; is this the folder that holds "
-                         "the words?")
-    return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **{**_SPOKEN, **kwargs})
+        raise ValueError(f"{path}: expected folders of recordings, found none; "
+                         "is this the folder that holds the words?")
+    return _spoken_loaders(train, valid, dict(n_tokens=n_tokens, carry=carry, **kwargs))
 
 # %% ../nbs/23_datasets.ipynb #da8dafaa
 def _language(path):
@@ -192,8 +213,9 @@ def _language(path):
     path = Path(path)
     found = [p for p in [path, *sorted(path.glob('*'))] if (p/'train.tsv').is_file() and (p/'clips').is_dir()]
     if len(found)==1: return found[0]
-    names = f"the languages {', '.join(p.name for p in found)}; name one of them" if found else "none; is this the unpacked archive?"
-    raise ValueError(f"{path}: expected a folder with train.tsv and clips, got {names}")
+    got = "none; is this the unpacked archive?"
+    if found: got = f"the languages {', '.join(p.name for p in found)}; name one of them"
+    raise ValueError(f"{path}: expected a folder with train.tsv and clips, got {got}")
 
 def _listed(folder, name, clips):
     "The recordings of one list; raises `ValueError` if one is missing."
@@ -201,9 +223,10 @@ def _listed(folder, name, clips):
     with open(folder/f'{name}.tsv', encoding='utf-8', newline='') as f:
         rows = csv.DictReader(f, delimiter='\t', quoting=csv.QUOTE_NONE)
         if 'path' not in (rows.fieldnames or []):
-            raise ValueError(f"{f.name}: expected a column 'path', got "
-                             f"{', '.join(rows.fieldnames or ['none'])}; unpack the archive again")
-        names = [r['path'] if Path(r['path']).suffix else r['path']+'.mp3' for r in rows] # the first releases left the suffix out
+            raise ValueError(f"{f.name}: expected a column 'path', got {', '.join(rows.fieldnames or ['none'])}; "
+                             "unpack the archive again")
+        names = [r['path'] for r in rows]
+    names = [n if Path(n).suffix else f'{n}.mp3' for n in names]          # the first releases left the suffix out
     if missing := [n for n in names if n not in clips]:
         raise ValueError(f"{folder/'clips'/missing[0]}: expected the {len(names)} files of {name}.tsv, "
                          f"{len(missing)} are missing; unpack the archive again")
@@ -226,8 +249,8 @@ def CommonVoice(
     carry:bool=False, # Rows of a batch continue those before; False: shuffled chunks
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
-    "Loaders that predict the next sample of a folder laid out like Common Voice; sentences start from silence, and short ones end in it."
+    "Loaders that predict the next sample of a folder laid out like Common Voice; sentences start from silence."
     train,valid,_ = common_voice_files(path, cutoff)
     if not train:
         raise ValueError(f"{path}: expected recordings in train.tsv, got none; take another language")
-    return AudioDataLoaders.from_files(train, n_tokens=n_tokens, carry=carry, valid=valid or None, **{**_SPOKEN, **kwargs})
+    return _spoken_loaders(train, valid, dict(n_tokens=n_tokens, carry=carry, **kwargs))

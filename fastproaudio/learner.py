@@ -21,6 +21,7 @@ from .data import *
 from .distributed import distrib_ctx
 from .io import audio_info, audio_writer, read_audio
 from .knobs import *
+from .streams import ConditionTensor,KnobCurve
 from .losses import effects_loss, esr_from_sums, esr_items, esr_sums, mae
 from .models.blocks import AudioModel, run_long, unpadded
 
@@ -287,10 +288,10 @@ def sliders(self:AudioLearner,
 def esr_by_setting(self:AudioLearner,
     ds_idx:int=1, # 1: validation, 0: training
     dl:DataLoader=None, # Another loader, such as `dls.test_dl(dls.test_items, with_labels=True)`
-) -> list: # `Setting` and error-to-signal ratio of each, in the order of the settings
+) -> list: # `KnobSetting` and error-to-signal ratio of each, in the order of the settings
     "How well each setting is met."
     dl = (self.dls[ds_idx] if dl is None else dl).new(shuffle=False, drop_last=False)
-    where = [next((o for o in row if isinstance(o, SettingTensor)), None) for row in dl.rows]
+    where = [next((o for o in row if isinstance(o, ConditionTensor)), None) for row in dl.rows]
     if not where or None in where:
         raise ValueError("expected recordings with settings that stand still, got curves or none; look at "
                          "the metric esr instead")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['waveform_to_categorical', 'MuLaw', 'mu_law_encoding', 'mu_law_decoding', 'waveform_to_input', 'logit_to_categorical',
-           'RandomGain', 'SampleBlock', 'TokenBlock']
+           'RandomGain', 'NextSample', 'SampleBlock', 'TokenBlock']
 
 # %% ../nbs/22_tokens.ipynb #0794e3a7
 from fastai.basics import *
@@ -30,14 +30,16 @@ class MuLaw(DisplayedTransform):
         "`(..., channels, samples)` to `(..., samples*channels)`."
         if isinstance(x, (AudioTokens, AudioSpectrogram)): return x
         if x.ndim<2 or x.shape[-2]!=self.n_ch:
-            raise ValueError(f"expected a waveform with {self.n_ch} channel(s), got {tuple(x.shape)}; pass n_ch={x.nchannels} to MuLaw")
+            raise ValueError(f"expected a waveform with {self.n_ch} channel(s), got {tuple(x.shape)}; "
+                             f"pass n_ch={x.nchannels} to MuLaw")
         t = mu_law_encode(cast(x, Tensor), self.n_tokens).transpose(-1, -2).flatten(-2)
         return retain_meta(x, AudioTokens(t), as_copy=True)
 
     def decodes(self, t:AudioTokens) -> AudioTensor:
         "`(..., samples*channels)` to `(..., channels, samples)`."
         n = t.shape[-1]//self.n_ch*self.n_ch
-        x = mu_law_decode(cast(t, Tensor)[..., :n], self.n_tokens).unflatten(-1, (-1, self.n_ch)).transpose(-1, -2)
+        x = mu_law_decode(cast(t, Tensor)[..., :n], self.n_tokens)
+        x = x.unflatten(-1, (-1, self.n_ch)).transpose(-1, -2)
         return retain_meta(t, AudioTensor(x), as_copy=True)
 
     @property
@@ -85,16 +87,18 @@ def logit_to_categorical(
 # %% ../nbs/22_tokens.ipynb #607b9ed5
 class RandomGain(Transform):
     "In training, each row of a batch louder or softer; what would clip is not raised as far."
-    order,split_idx = 40,0
+    order = 40
+    split_idx = 0
     def __init__(self,
         db:float=8., # Most change, to either side
         every:int=1, # Batches that a row keeps its level for, about
         seed:int=None, # Of the draws, None: any
     ):
-        if not 0<=db<=60 or every<1: raise ValueError(f"expected db in 0..60 and every of at least 1, got {db} and {every}")
+        if not 0<=db<=60 or every<1:
+            raise ValueError(f"expected db in 0..60 and every of at least 1, got {db} and {every}")
         store_attr('db,every')
         self.turn = random.Random(random.getrandbits(64) if seed is None else seed)
-        self.rng = torch.Generator()                                               # a checkpoint keeps the state of both
+        self.rng = torch.Generator()                                             # a checkpoint keeps the state of both
         self.rng.manual_seed(self.turn.getrandbits(63))
 
     def encodes(self, x:AudioTensor) -> AudioTensor:
@@ -103,6 +107,28 @@ class RandomGain(Transform):
         gain = db2amp(self.db*(2*torch.rand(len(x), 1, 1, generator=self.rng.clone_state())-1)).to(x)
         room = 1/cast(x, Tensor).abs().amax((1, 2), keepdim=True).clamp(1e-9, 1.)
         return x*gain.minimum(room)
+
+# %% ../nbs/22_tokens.ipynb #57293ae1
+class _LaterTensor(ConditionTensor):
+    "Stands where the target of an item will be: fastai counts the parts of a batch by those of an item."
+
+def _place_of_target(o): return _LaterTensor(torch.zeros(0)) # noqa: ARG001
+
+class NextSample(ItemTransform):
+    "A batch `(x,)` as input and target: the same samples, and each one's successor."
+    order = 60
+    def __init__(self,
+        n_ch:int=1, # Steps that a sample takes: 1, or the channels of interleaved tokens
+        knobs:KnobsOf=None, # What conditions whole files, if anything does
+        local:OpenFrames=None, # What conditions them moment by moment, if anything does
+    ): self.n_ch,self.knobs,self.local = n_ch,knobs,local
+    def encodes(self, b):
+        x,*given = b
+        if not isinstance(x, AudioTensor) or not all(isinstance(o, ConditionTensor) for o in given): return b
+        n = x.shape[-1]-self.n_ch
+        given = [o for o in given if not isinstance(o, _LaterTensor)]
+        given = [o[..., :n] if o.ndim==3 else o for o in given]                  # what moves goes with the input
+        return x[..., :n],*given,x[..., 1:n+1]
 
 # %% ../nbs/22_tokens.ipynb #807d4255
 def SampleBlock(
@@ -113,13 +139,14 @@ def SampleBlock(
     tfms:tuple=(), # What to do with a batch before it is split into input and target
     gain:RandomGain=None, # What makes it louder and softer in training, if anything does
     knobs:KnobsOf=None, # What conditions whole files, if anything does
-    hop:int=None, # Samples per frame of a series that conditions them, if any does
+    local:OpenFrames=None, # What conditions them moment by moment, if anything does
     **kwargs, # For the loader: `chunk_len`, `preload`, ...
 ) -> TransformBlock: # For `DataBlock`
     "Samples `(batch, channels, samples)` and their successors: the embedding of a sample is its channels."
     block = AudioBlock(sr, n_ch, resample=resample, **{'right':1, **kwargs})
     block.dl_type = StreamDL if carry else ChunkDL
-    block.batch_tfms = L(block.batch_tfms)+L(gain if gain else [])+L(*tfms)+L(NextSample(n_ch if tfms else 1, knobs, hop))
+    steps = n_ch if tfms else 1                                                  # tokens of a sample: one a channel
+    block.batch_tfms = L(block.batch_tfms)+L(gain if gain else [])+L(*tfms)+L(NextSample(steps, knobs, local))
     return block
 
 def TokenBlock(
@@ -132,10 +159,31 @@ def TokenBlock(
     return SampleBlock(sr, n_ch, tfms=(MuLaw(n_tokens, n_ch),), **kwargs)
 
 # %% ../nbs/22_tokens.ipynb #0dfb3d9a
+def _train_valid(files, valid, valid_pct, split_by, sr, seed):
+    "Recordings for training and for validation; what is named for validation, training leaves out."
+    files = list_recordings(files, sr)
+    if valid is None: return split_files(files, valid_pct, split_by, seed)
+    valid = list_recordings(valid, sr)
+    held = {str(f) for f in valid if isinstance(f, Path)}                        # parts of one may be on both sides
+    train = files.filter(lambda f: not isinstance(f, Path) or str(f) not in held)
+    if not train or not valid:
+        raise ValueError("expected recordings for training and others for validation, "
+                         f"got {len(train)} and {len(valid)}")
+    return train,valid
+
+def _next_block(sound, knobs, local, splitter):
+    "A `DataBlock` of a sound, then what conditions it, then the place of its target."
+    parts = [(sound, noop)]
+    if knobs: parts.append((TransformBlock(), knobs))
+    if local: parts.append((TransformBlock(type_tfms=local), noop))
+    if len(parts)>1: parts.append((TransformBlock(), _place_of_target))
+    blocks,getters = zip(*parts)
+    return DataBlock(blocks, getters=list(getters), n_inp=max(1, len(blocks)-1), splitter=splitter)
+
 @patch(cls_method=True)
 @delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'n'])
 def from_files(cls:AudioDataLoaders,
-    files:str|Path|list, # A folder (also one with a folder for each rate, by `prepare_audio`), a recording or a list of them
+    files:str|Path|list, # A folder (also one by `prepare_audio`, with a folder for each rate), a recording or a list
     n_tokens:int=256, # Mu-law levels, None: samples stay numbers
     carry:bool=True, # Rows of a batch continue those of the batch before; False: shuffled chunks
     valid:str|Path|list=None, # Recordings for validation, which training leaves out; None: split
@@ -147,7 +195,7 @@ def from_files(cls:AudioDataLoaders,
     chunk_len:int=None, # Samples of a row; None: 512 where rows go on, 2048 where they do not
     bs:int=None, # Rows of a batch; None: 16 where they go on, 8 where they do not
     knobs:Callable=None, # From a path to what conditions the file: a class name (`parent_label`), a number or several
-    local:Callable=None, # From a path to a series `(n_local, frames)`: an array, a tensor or the path of a `.npy` file
+    local:Callable=None, # From a path to a series `(n_local, frames)`: an array, a tensor or the path of an `.npy`
     hop:int=1, # Samples per frame of it
     gain_db:float=0., # In training, louder or softer by up to this much: more from little sound
     path:str|Path='.', # Where learners put their files
@@ -156,21 +204,18 @@ def from_files(cls:AudioDataLoaders,
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
     "Loaders for learning to predict the next sample of recordings."
-    listed = lambda o: get_audio_files(at_rate(o, sr)) if isinstance(o, (str, Path)) and Path(o).is_dir() else L(Path(f) if isinstance(f, str) else f for f in listify(o))
-    if valid is None: train,valid = split_files(listed(files), valid_pct, split_by, kwargs.get('seed'))
-    else:
-        valid = listed(valid)
-        held = {str(f) for f in valid if isinstance(f, Path)}                        # a part of a recording may stand beside another
-        train = listed(files).filter(lambda f: not isinstance(f, Path) or str(f) not in held)
-        if not train or not valid: raise ValueError(f"expected recordings for training and others for validation, got {len(train)} and {len(valid)}")
-    if local and (n_ch or 1)>1 and n_tokens: raise ValueError(f"expected one channel of tokens with a local condition, got n_ch={n_ch}; mix them")
-    of = KnobsOf(knobs, train+valid) if knobs else None
-    args = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, knobs=of, hop=hop if local else None,
-                gain=RandomGain(gain_db, every=64 if carry else 1, seed=kwargs.get('seed')) if gain_db else None)
-    blocks,getters = [SampleBlock(**args) if n_tokens is None else TokenBlock(n_tokens, **args)],[noop]
-    if of: blocks,getters = blocks+[TransformBlock()],getters+[of]
-    if local: blocks,getters = blocks+[TransformBlock(type_tfms=OpenSeries(local, hop, sr, n_ch, resample))],getters+[noop]
-    if len(blocks)>1: blocks,getters = blocks+[TransformBlock()],getters+[later]
-    db = DataBlock(blocks, getters=getters, n_inp=max(1, len(blocks)-1), splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
-    sizes = dict(chunk_len=ifnone(chunk_len, 512 if carry else 2048), bs=ifnone(bs, 16 if carry else 8))
-    return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **sizes, **kwargs})
+    if local and (n_ch or 1)>1 and n_tokens:
+        raise ValueError(f"expected one channel of tokens with a local condition, got n_ch={n_ch}; mix them")
+    seed = kwargs.get('seed')
+    train,valid = _train_valid(files, valid, valid_pct, split_by, sr, seed)
+    knobs = KnobsOf(knobs, train+valid) if knobs else None
+    local = OpenFrames(local, hop, sr, n_ch, resample) if local else None
+    gain = None
+    if gain_db: gain = RandomGain(gain_db, every=64 if carry else 1, seed=seed)
+    sound = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, gain=gain, knobs=knobs, local=local)
+    sound = SampleBlock(**sound) if n_tokens is None else TokenBlock(n_tokens, **sound)
+    db = _next_block(sound, knobs, local, IndexSplitter(range(len(train), len(train)+len(valid))))
+    kwargs = dict(drop_last=False) | kwargs
+    kwargs['chunk_len'] = ifnone(chunk_len, 512 if carry else 2048)
+    kwargs['bs'] = ifnone(bs, 16 if carry else 8)
+    return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **kwargs)

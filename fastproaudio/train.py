@@ -22,6 +22,7 @@ from .export.checks import read_json, whole_file
 from .export.saved import load_network, save_network
 from .io import audio_info, read_audio, write_audio
 from .knobs import *
+from .streams import KnobCurve
 from .learner import *
 from .losses import ESRLoss, mae
 from .models.fir import FIR, Parallel

@@ -1,5 +1,5 @@
 "Getting data from a server that does everything wrong: nothing leaves this machine."
-import errno,hashlib,io,json,os,stat,tarfile,threading,warnings,zipfile
+import errno,hashlib,io,json,os,stat,tarfile,threading,zipfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler,ThreadingHTTPServer
 from pathlib import Path
@@ -37,7 +37,7 @@ def tarred(files, mode='w:gz'):
 sound = {'top/a.wav':wav(1), 'top/sub/b.wav':wav(2)}
 
 class Site:
-    "What the server has, how it misbehaves (a list of faults for each path, one used up by each request), what it was asked."
+    "What the server has, how it misbehaves (a list of faults a path, each request uses one up), what it was asked."
     def __init__(self): self.files,self.faults,self.tags,self.asked = {},{},{},[]
 
 def handler(site):
@@ -94,8 +94,11 @@ def test_names():
     assert URLs.AUDIOMDPI == URLs.MARCO and URLs.SIGNALTRAIN_LA2A_REDUCED.endswith('.tgz')
     for u in (URLs.MARCO, URLs.SIGNALTRAIN_LA2A_1_1): assert download._record_of(u)
 
-@pytest.mark.parametrize('name,body', [('x.zip', zipped(sound)), ('x.tgz', tarred(sound)), ('x.tar.gz', tarred(sound)), ('x.tar', tarred(sound, 'w:')),
-    ('x.tar.bz2', tarred(sound, 'w:bz2')), ('x.tar.xz', tarred(sound, 'w:xz')), ('x.ZIP?download=1', zipped(sound)), ('get/x/download', zipped(sound))],
+@pytest.mark.parametrize('name,body',
+                         [('x.zip', zipped(sound)), ('x.tgz', tarred(sound)), ('x.tar.gz', tarred(sound)),
+                          ('x.tar', tarred(sound, 'w:')),
+    ('x.tar.bz2', tarred(sound, 'w:bz2')), ('x.tar.xz', tarred(sound, 'w:xz')), ('x.ZIP?download=1', zipped(sound)),
+    ('get/x/download', zipped(sound))],
     ids=lambda o: o if isinstance(o, str) else '')
 def test_kinds_of_archive(site, get, tmp_path, name, body):
     "The one folder on top is taken away; the second call asks nobody, even if the archive has gone."
@@ -106,7 +109,8 @@ def test_kinds_of_archive(site, get, tmp_path, name, body):
     assert get(f'{site.url}/{name}') == d and len(site.asked) == 1
 
 def test_several_on_top(site, get):
-    site.files['/x.zip'] = zipped({'a.wav':wav(), 'b/c.wav':wav(), '__MACOSX/._a.wav':b'?', '._a.wav':b'?', '.DS_Store':b'?'})
+    site.files['/x.zip'] = zipped({'a.wav':wav(), 'b/c.wav':wav(), '__MACOSX/._a.wav':b'?', '._a.wav':b'?',
+                                   '.DS_Store':b'?'})
     assert set(held(get(f'{site.url}/x.zip'))) == {'a.wav', 'b/c.wav'}
 
 def test_a_sound_alone(site, get):
@@ -152,9 +156,9 @@ def test_file_changed_between(site, get, tag):
 def test_whole_part_is_taken(site, get, monkeypatch):
     "Stopped after the last byte, before the file had its name."
     site.files['/x.tgz'] = tarred(sound)
-    def stop(*a): raise KeyboardInterrupt
+    def stop(*_): raise KeyboardInterrupt
     with monkeypatch.context() as m:
-        m.setattr(download, '_check_sum', stop)
+        m.setattr(download, 'check_sum', stop)
         with pytest.raises(KeyboardInterrupt): get(f'{site.url}/x.tgz')
     assert held(get(f'{site.url}/x.tgz')) == inside
 
@@ -183,8 +187,8 @@ def test_failures_that_do_not_pass(site, get):
 def test_waits_double_and_are_bounded(monkeypatch):
     waits = []
     monkeypatch.setattr(download.time, 'sleep', waits.append)
-    def once(): raise download._Passing('no')
-    with pytest.raises(download._Final): download._try_often(once, lambda: 0, 8, 1.)
+    def once(): raise download.PassingFailure('no')
+    with pytest.raises(download.FinalFailure): download.try_often(once, lambda: 0, 8, 1.)
     assert waits == [1, 2, 4, 8, 16, 30, 30]
 
 def test_nobody_there(get):
@@ -210,15 +214,19 @@ def test_mirrors(site, get):
     site.files['/m2/x.tgz'] = tarred(sound)
     assert held(get(f'{site.url}/x.tgz', mirrors=[f'{site.url}/m1/x.tgz', f'{site.url}/m2/x.tgz'])) == inside
     with pytest.raises(ValueError) as e: get(f'{site.url}/y.tgz', mirrors=[f'{site.url}/m3/y.tgz'])
-    assert f'{site.url}/y.tgz gave 404' in str(e.value) and f'{site.url}/m3/y.tgz gave 404' in str(e.value) and '\n' not in str(e.value)
+    assert f'{site.url}/y.tgz gave 404' in str(e.value)
+    assert f'{site.url}/m3/y.tgz gave 404' in str(e.value)
+    assert '\n' not in str(e.value)
 
 @pytest.mark.parametrize('kind', ['md5', 'sha1', 'sha256', 'sha512'])
 def test_checksums(site, get, tmp_path, kind):
     b = site.files['/x.tgz'] = tarred(sound)
     right = hashlib.new(kind, b).hexdigest()
-    with pytest.raises(ValueError, match='another checksum'): get(f'{site.url}/x.tgz', checksum=f'{kind}:'+'0'*len(right))
+    with pytest.raises(ValueError, match='another checksum'):
+        get(f'{site.url}/x.tgz', checksum=f'{kind}:'+'0'*len(right))
     assert not list(tmp_path.rglob('*.wav')) and not list(tmp_path.rglob('x.tgz'))
-    for i,s in enumerate((right, f'{kind}:{right.upper()}')): assert held(get(f'{site.url}/x.tgz', checksum=s, force=bool(i))) == inside
+    for i,s in enumerate((right, f'{kind}:{right.upper()}')):
+        assert held(get(f'{site.url}/x.tgz', checksum=s, force=bool(i))) == inside
     with pytest.raises(ValueError, match='expected a checksum'): get(f'{site.url}/z.tgz', checksum='abc')
 
 def test_damaged_is_fetched_again(site, get, tmp_path):
@@ -255,7 +263,8 @@ def test_no_way_out(site, get, tmp_path, pack, name):
     with pytest.raises(ValueError, match='leads out of the archive') as e: get(f'{site.url}/x')
     assert '\n' not in str(e.value) and not list(tmp_path.rglob('*.wav')) and not Path('/tmp/e.wav').exists()
 
-@pytest.mark.parametrize('body', [tarred({tar_link('l', tarfile.SYMTYPE):b''}), tarred({tar_link('l', tarfile.LNKTYPE):b''}),
+@pytest.mark.parametrize('body', [tarred({tar_link('l', tarfile.SYMTYPE):b''}),
+                                  tarred({tar_link('l', tarfile.LNKTYPE):b''}),
     tarred({tar_link('l', tarfile.CHRTYPE):b''}), tarred({tar_link('l', tarfile.FIFOTYPE):b''}), zipped(zip_link('l'))],
     ids=['symlink', 'hard link', 'device', 'fifo', 'zip symlink'])
 def test_no_links(site, get, tmp_path, body):
@@ -294,8 +303,10 @@ def test_no_room(site, get, tmp_path, monkeypatch):
     class Full(io.FileIO):
         def write(self, b): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with monkeypatch.context() as m:
-        m.setattr(download, 'open', lambda p, mode='r': Full(p, 'w') if mode in ('ab', 'wb') else open(p, mode), raising=False)
-        with pytest.raises(ValueError, match='No space left on device; what was fetched is kept'): get(f'{site.url}/x.tgz')
+        m.setattr(download, 'open', lambda p, mode='r': Full(p, 'w') if mode in ('ab', 'wb') else open(p, mode),
+                  raising=False)
+        with pytest.raises(ValueError, match='No space left on device; what was fetched is kept'):
+            get(f'{site.url}/x.tgz')
     assert held(get(f'{site.url}/x.tgz')) == inside
 
 def test_two_sites_one_name(site, get):
@@ -349,9 +360,12 @@ def test_a_bar(site, get, capsys):
     get(f'{site.url}/x.tgz', progress=True)
     assert 'MB of x.tgz' in capsys.readouterr().out
 
-shapes = {'2022':lambda n, s, b: dict(bucket='f6', checksum=s, key=n, size=len(b), links=dict(self=f'https://zenodo.org/api/files/f6/{n}')),
-          '2023':lambda n, s, b: dict(id='39', filename=n, filesize=len(b), checksum=s[4:], links=dict(self='https://zenodo.org/api/records/5/files/39')),
-          'now':lambda n, s, b: dict(id='39', key=n, size=len(b), checksum=s, links=dict(self=f'https://zenodo.org/api/records/5/files/{n}/content'))}
+shapes = {'2022':lambda n, s, b: dict(bucket='f6', checksum=s, key=n, size=len(b),
+                                      links=dict(self=f'https://zenodo.org/api/files/f6/{n}')),
+          '2023':lambda n, s, b: dict(id='39', filename=n, filesize=len(b), checksum=s[4:],
+                                      links=dict(self='https://zenodo.org/api/records/5/files/39')),
+          'now':lambda n, s, b: dict(id='39', key=n, size=len(b), checksum=s,
+                                     links=dict(self=f'https://zenodo.org/api/records/5/files/{n}/content'))}
 
 @pytest.mark.parametrize('shape', shapes)
 def test_a_record(site, get, shape, tmp_path):
@@ -374,7 +388,7 @@ def test_a_record(site, get, shape, tmp_path):
     with pytest.raises(ValueError, match=r"files like '\*.ogg'"): get(f'{site.url}/records/5', only='*.ogg')
 
 def test_records_interface_is_down(site, get, monkeypatch):
-    "A named record has the plain address of its file as a mirror; another one is an error with the address that was tried."
+    "A named record has the plain address of its file as a mirror; another is an error with the address tried."
     url = f'{site.url}/record/8'
     site.files['/records/8/files/M.zip'] = zipped(sound)
     site.faults['/api/records/8'] = [500]*99

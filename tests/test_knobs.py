@@ -22,7 +22,8 @@ from fastproaudio.models.wavenet import WaveNet
 from test_models import MODELS, make_input
 
 WITH_KNOBS = {k: v for k, v in MODELS.items() if 'knobs' in k}
-WITH_KNOBS['tcn_centred_knobs'] = lambda: TCN(n_knobs=2, n_blocks=3, ks=5, dilation_growth=3, channel_width=6, causal=False)
+WITH_KNOBS['tcn_centred_knobs'] = lambda: TCN(n_knobs=2, n_blocks=3, ks=5, dilation_growth=3, channel_width=6,
+                                              causal=False)
 
 
 @pytest.fixture(params=WITH_KNOBS)
@@ -34,7 +35,8 @@ def model(request):
 def make_curve(m, n, bs=2, dtype=torch.float32):
     "Knobs that move at every sample, each in its own way."
     t = torch.arange(n)/50
-    return torch.stack([torch.stack([.5+.45*torch.sin(t*(1+i+j)+i) for j in range(m.n_knobs)]) for i in range(bs)]).to(dtype)
+    return torch.stack([torch.stack([.5+.45*torch.sin(t*(1+i+j)+i) for j in range(m.n_knobs)])
+                        for i in range(bs)]).to(dtype)
 
 
 def test_a_curve_that_stands_still_is_a_setting(model):
@@ -87,7 +89,8 @@ def test_a_long_stream_of_a_curve_equals_offline(model):
     held = torch.cat([curve, curve[..., -1:].expand(-1, -1, model.latency)], -1)
     with torch.no_grad():
         state, out = model.init_state(1, curve[..., 0]), []
-        for part, k in zip(torch.cat([x, torch.zeros(1, model.n_in, model.latency)], -1).split([7000, n-7000], -1), held.split([7000, n-7000], -1)):
+        for part, k in zip(torch.cat([x, torch.zeros(1, model.n_in, model.latency)], -1).split([7000, n-7000], -1),
+                           held.split([7000, n-7000], -1)):
             y, state = model.stream(part, state, k)
             out.append(y)
         assert (torch.cat(out, -1)[..., model.latency:]-model(x, curve)).abs().max() <= 1e-6
@@ -160,8 +163,10 @@ def learner_like(net):
     return Learn()
 
 
-NETS = {'tcn': lambda: TCN(n_knobs=2, n_blocks=2, ks=3, channel_width=4), 'lstm': lambda: LSTMEffect(n_knobs=2, hidden=4, warm_up=50),
-        'wavenet': lambda: WaveNet(n_knobs=2, channels=4, n_layers=3), 'unet': lambda: UNet1d(n_knobs=2, channels=(4, 6), strides=(4,), ks=3)}
+NETS = {'tcn': lambda: TCN(n_knobs=2, n_blocks=2, ks=3, channel_width=4),
+        'lstm': lambda: LSTMEffect(n_knobs=2, hidden=4, warm_up=50),
+        'wavenet': lambda: WaveNet(n_knobs=2, channels=4, n_layers=3),
+        'unet': lambda: UNet1d(n_knobs=2, channels=(4, 6), strides=(4,), ks=3)}
 
 
 def played(net, x, drive, tone):
@@ -175,7 +180,8 @@ def test_nn_tilde_has_an_attribute_for_each_knob_in_its_unit(tmp_path, name):
     report = export(learn, tmp_path/'a.ts', to='nn_tilde')
     assert 'drive_amount, 0..30 dB' in str(report)
     live = load_effect(tmp_path/'a.ts')
-    assert live.graph.get_attributes() == ['drive_amount', 'tone'] and live.graph.get_drive_amount() == pytest.approx((12,))
+    assert live.graph.get_attributes() == ['drive_amount', 'tone']
+    assert live.graph.get_drive_amount() == pytest.approx((12,))
     assert live.knobs[0] == dict(name='Drive amount', lo=0, hi=30, unit='dB', default=12, value=12)
     torch.testing.assert_close(live(x), played(learn.model, x, 12, .5), atol=1e-5, rtol=0)
     live.graph.set_drive_amount(24.)
@@ -207,7 +213,8 @@ def test_audacity_and_torch_export_bake_a_setting_and_say_so(tmp_path):
     learn, x = learner_like(NETS['tcn']()), noise(500, seed=1, amp=.4).reshape(1, -1)
     report = export(learn, tmp_path/'amp', to='audacity', knobs={'Drive amount': 24}, n_random=1)
     effect = load_effect(tmp_path/'amp')
-    assert effect.metadata['knobs'] == {'Drive amount': 24, 'tone': .5} and effect.metadata['knob_ranges']['Drive amount'] == [0, 30, 'dB']
+    assert effect.metadata['knobs'] == {'Drive amount': 24, 'tone': .5}
+    assert effect.metadata['knob_ranges']['Drive amount'] == [0, 30, 'dB']
     assert 'Drive amount = 24 dB' in str(report) and 'Drive amount = 24 dB' in (tmp_path/'amp/README.md').read_text()
     torch.testing.assert_close(effect(x), played(learn.model, x, 24, .5), atol=1e-5, rtol=0)
     report = export(learn, tmp_path/'a.pt2', to='torch_export')
@@ -217,12 +224,16 @@ def test_audacity_and_torch_export_bake_a_setting_and_say_so(tmp_path):
 
 @pytest.mark.parametrize('to,path', [('nam', 'a.nam'), ('rtneural', 'a.json'), ('guitarml', 'a.json')])
 def test_formats_without_knobs_refuse_them(tmp_path, to, path):
-    with pytest.raises(ValueError, match='Drive amount, tone'): export(learner_like(NETS['lstm']()), tmp_path/path, to=to)
+    with pytest.raises(ValueError, match='Drive amount, tone'):
+        export(learner_like(NETS['lstm']()), tmp_path/path, to=to)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('to,path', [('audacity', 'a'), ('nn_tilde', 'a.ts'), ('onnx', 'a.onnx'), ('torch_export', 'a.pt2')])
-@pytest.mark.parametrize('knobs,match', [({'Drive amount': 31}, '0..30 dB'), ({'gain': 1}, 'expected a knob among'), ([.5], '2 knobs'), ([2., 0.], '0..1')],
+@pytest.mark.parametrize('to,path', [('audacity', 'a'), ('nn_tilde', 'a.ts'), ('onnx', 'a.onnx'),
+                                     ('torch_export', 'a.pt2')])
+@pytest.mark.parametrize('knobs,match',
+                         [({'Drive amount': 31}, '0..30 dB'), ({'gain': 1}, 'expected a knob among'), ([.5], '2 knobs'),
+                          ([2., 0.], '0..1')],
                          ids=['range', 'name', 'count', 'scale'])
 def test_wrong_settings_are_refused_before_anything_is_written(tmp_path, to, path, knobs, match):
     if to == 'onnx': pytest.importorskip('onnxscript')
@@ -252,12 +263,14 @@ def folder(tmp_path_factory):
 
 
 def table(split=None, inputs=(0, 1)):
-    return pd.DataFrame([dict(input=f'dry{i}.wav', target=f'wet{i}_{d}.wav', **{'drive [dB]': d}, **({'split': split(i, d)} if split else {}))
+    return pd.DataFrame([dict(input=f'dry{i}.wav', target=f'wet{i}_{d}.wav', **{'drive [dB]': d},
+                              **({'split': split(i, d)} if split else {}))
                          for i in inputs for d in DRIVES])
 
 
 def load(folder, df=None, **kwargs):
-    return AudioDataLoaders.from_table(table() if df is None else df, root=folder, **{'bs': 8, 'chunk_len': 1000, 'seed': 0, **kwargs})
+    return AudioDataLoaders.from_table(table() if df is None else df, root=folder,
+                                       **{'bs': 8, 'chunk_len': 1000, 'seed': 0, **kwargs})
 
 
 def check_batch(b, tol=1e-5):
@@ -278,8 +291,9 @@ def test_every_chunk_comes_with_its_own_setting(folder, workers):
     assert len(seen) == 5
 
 
-@pytest.mark.parametrize('sep,encoding,index', [(',', 'utf-8', False), (';', 'utf-8-sig', False), ('\t', 'utf-8', True)])
-def test_tables_as_spreadsheets_write_them(folder, tmp_path, sep, encoding, index):
+@pytest.mark.parametrize('sep,encoding,index',
+                         [(',', 'utf-8', False), (';', 'utf-8-sig', False), ('\t', 'utf-8', True)])
+def test_tables_as_spreadsheets_write_them(folder, sep, encoding, index):
     table().to_csv(folder/'settings.csv', sep=sep, encoding=encoding, index=index)
     dls = AudioDataLoaders.from_table(folder/'settings.csv', bs=4, chunk_len=1000)
     assert dls.knobs.names == ['drive'] and dls.knobs['drive'].unit == 'dB'
@@ -289,7 +303,8 @@ def test_tables_as_spreadsheets_write_them(folder, tmp_path, sep, encoding, inde
 def test_split_as_the_table_says_with_a_test_part(folder):
     df = table(lambda i, d: 'Test' if i else 'val' if d == 12 else 'train', inputs=(0, 1))
     with pytest.warns(UserWarning, match='the same notes'): dls = load(folder, df)
-    assert {round(24*float(r[1])) for r in dls.valid.rows} == {12} and {round(24*float(r[1])) for r in dls.train.rows} == {0, 6, 18, 24}
+    assert {round(24*float(r[1])) for r in dls.valid.rows} == {12}
+    assert {round(24*float(r[1])) for r in dls.train.rows} == {0, 6, 18, 24}
     assert len(dls.test_items) == 5
     check_batch(dls.test_dl(dls.test_items, with_labels=True).one_batch())
 
@@ -309,9 +324,12 @@ def test_without_a_split_whole_inputs_are_held_out_or_the_end_of_the_only_one(fo
     assert len(dls.train.rows) == len(dls.valid.rows) == 5 and dls.valid.rows[0][0].start == 9600
 
 
-WRONG = {'nan': ('drive [dB]', None, 'row 3: drive: expected a number, got nothing'), 'inf': ('drive [dB]', float('inf'), 'finite'),
-         'text': ('drive [dB]', 'loud', "got 'loud'"), 'file': ('target', 'none.wav', 'none.wav, found none'), 'no input': ('input', None, 'row 3: input: expected the name'),
-         'same': ('target', 'dry0.wav', 'another file as target'), 'twice': ('target', 'wet0_0.wav', 'every target once'),
+WRONG = {'nan': ('drive [dB]', None, 'row 3: drive: expected a number, got nothing'),
+         'inf': ('drive [dB]', float('inf'), 'finite'),
+         'text': ('drive [dB]', 'loud', "got 'loud'"), 'file': ('target', 'none.wav', 'none.wav, found none'),
+         'no input': ('input', None, 'row 3: input: expected the name'),
+         'same': ('target', 'dry0.wav', 'another file as target'),
+         'twice': ('target', 'wet0_0.wav', 'every target once'),
          'split': ('split', 'trian', "got 'trian'"), 'folder': ('target', '.', 'found none')}
 
 
@@ -326,19 +344,23 @@ def test_a_wrong_cell_is_named_in_one_sentence(folder, what):
 
 @pytest.mark.parametrize('make,match', [
     (lambda: pd.DataFrame(dict(a=[1])), "expected a column 'input'"), (lambda: table().iloc[:0], 'expected a row'),
-    (lambda: '/no/such.csv', 'found none'), (lambda: table().rename(columns={'target': 'wet'}), "expected a column 'target'")], ids=['columns', 'empty', 'missing', 'target'])
+    (lambda: '/no/such.csv', 'found none'),
+    (lambda: table().rename(columns={'target': 'wet'}), "expected a column 'target'")],
+    ids=['columns', 'empty', 'missing', 'target'])
 def test_a_wrong_table_is_named_in_one_sentence(folder, make, match):
     with pytest.raises(ValueError, match=match): load(folder, make())
 
 
-@pytest.mark.parametrize('text', ['', 'input,target\n"x', '\x00\x01\x02', 'input;target;drive\n1;2;3;4;5\n', 'input,target,drive\n'])
+@pytest.mark.parametrize('text', ['', 'input,target\n"x', '\x00\x01\x02', 'input;target;drive\n1;2;3;4;5\n',
+                                  'input,target,drive\n'])
 def test_what_is_no_table_is_refused(tmp_path, text):
     (tmp_path/'t.csv').write_text(text)
     with pytest.raises(ValueError): AudioDataLoaders.from_table(tmp_path/'t.csv')
 
 
 def test_ranges_from_caller_header_or_values(folder):
-    assert load(folder, knobs={'drive': (-6, 30, 'dB')}).knobs.describe() == [dict(name='drive', lo=-6., hi=30., unit='dB', default=12.)]
+    assert load(folder, knobs={'drive': (-6, 30, 'dB')}).knobs.describe() == [dict(name='drive', lo=-6., hi=30.,
+                                                                                   unit='dB', default=12.)]
     df = table().rename(columns={'drive [dB]': 'drive [0..48 dB]'})
     assert load(folder, df).knobs['drive'].hi == 48
     with pytest.raises(ValueError, match='0 dB to 12 dB'): load(folder, knobs={'drive': (0, 12, 'dB')})
@@ -353,7 +375,8 @@ def test_curves_beside_the_file_reach_each_chunk(tmp_path, kind):
     write_audio(tmp_path/'wet.wav', distort(x, torch.tensor(d)).float(), SR, subtype='FLOAT')
     cell = f'curve.{kind.split("_")[0]}'
     if kind == 'csv': pd.DataFrame(dict(drive=[0, 24])).to_csv(tmp_path/cell, index=False)
-    if kind == 'csv_times': pd.DataFrame(dict(drive=[0, 12, 24], time=np.array([0, .5, 1])*(n-1)/SR)).to_csv(tmp_path/cell, index=False)
+    if kind == 'csv_times':
+        pd.DataFrame(dict(drive=[0, 12, 24], time=np.array([0, .5, 1])*(n-1)/SR)).to_csv(tmp_path/cell, index=False)
     if kind == 'npy': np.save(tmp_path/cell, d.astype(np.float32))
     if kind == 'npy_slow': np.save(tmp_path/cell, np.linspace(0, 24, 7))
     if kind == 'wav': write_audio(tmp_path/cell, torch.tensor(d/24).float()[None], SR, subtype='FLOAT')
@@ -369,8 +392,10 @@ def test_curves_beside_the_file_reach_each_chunk(tmp_path, kind):
 
 
 @pytest.mark.parametrize('write,match', [
-    (lambda p: p.write_text('time,gain,x\n0,1,2\n'), "expected a column of this name"), (lambda p: p.write_text('time,drive\n0,1\n0,2\n'), 'rise'),
-    (lambda p: p.write_text('drive\n3\n\nfast\n'), "got 'fast'"), (lambda p: p.write_text('drive\n3\n33\n'), '0 dB to 24 dB'), (lambda p: None, 'found none')],
+    (lambda p: p.write_text('time,gain,x\n0,1,2\n'), "expected a column of this name"),
+    (lambda p: p.write_text('time,drive\n0,1\n0,2\n'), 'rise'),
+    (lambda p: p.write_text('drive\n3\n\nfast\n'), "got 'fast'"),
+    (lambda p: p.write_text('drive\n3\n33\n'), '0 dB to 24 dB'), (lambda p: None, 'found none')],
     ids=['column', 'times', 'text', 'range', 'missing'])
 def test_wrong_curves_are_named(folder, tmp_path, write, match):
     write(tmp_path/'c.csv')
@@ -389,7 +414,8 @@ def make_signaltrain(path, files):
 def test_signaltrain_folders_of_any_number_of_knobs(tmp_path, k):
     tail = lambda i: ''.join(f'__{i*10+j}' for j in range(k))
     parts = {'Train': (1, 2), 'Val': (3,), 'Test': (4, 5)}
-    make_signaltrain(tmp_path, [f'{p}/{n}.wav' for p, ids in parts.items() for i in ids for n in (f'input_{i}_', f'target_{i}_comp_2c{tail(i)}')])
+    make_signaltrain(tmp_path, [f'{p}/{n}.wav' for p, ids in parts.items() for i in ids
+                                for n in (f'input_{i}_', f'target_{i}_comp_2c{tail(i)}')])
     dls = AudioDataLoaders.from_signaltrain(tmp_path, bs=2, chunk_len=500)
     b = dls.one_batch()
     assert [tuple(o.shape) for o in b] == [(2, 1, 500)]+([(2, k)] if k else [])+[(2, 1, 500)]
@@ -398,17 +424,22 @@ def test_signaltrain_folders_of_any_number_of_knobs(tmp_path, k):
 
 
 @pytest.mark.parametrize('files,match', [
-    (['input_1_.wav', 'target_1_x__3.wav', 'input_2_.wav'], 'input_2_.wav: expected a partner'), (['input_1_.wav', 'target_1_x__3.wav', 'target_9_x__3.wav'], 'target_9_x__3.wav'),
-    (['input_1_.wav', 'target_1_x__3.wav', 'take one.wav'], 'take one.wav: expected a name'), (['input_1_.wav', 'input_1_b.wav', 'target_1_x__3.wav'], 'one input with the id 1'),
-    (['input_1_.wav', 'target_1_x__3.wav', 'input_2_.wav', 'target_2_x__3__4.wav'], 'expected 1 knobs in its name')], ids=['input', 'target', 'name', 'twice', 'counts'])
+    (['input_1_.wav', 'target_1_x__3.wav', 'input_2_.wav'], 'input_2_.wav: expected a partner'),
+    (['input_1_.wav', 'target_1_x__3.wav', 'target_9_x__3.wav'], 'target_9_x__3.wav'),
+    (['input_1_.wav', 'target_1_x__3.wav', 'take one.wav'], 'take one.wav: expected a name'),
+    (['input_1_.wav', 'input_1_b.wav', 'target_1_x__3.wav'], 'one input with the id 1'),
+    (['input_1_.wav', 'target_1_x__3.wav', 'input_2_.wav', 'target_2_x__3__4.wav'],
+     'expected 1 knobs in its name')], ids=['input', 'target', 'name', 'twice', 'counts'])
 def test_bad_names_in_a_signaltrain_folder_are_named(tmp_path, files, match):
     make_signaltrain(tmp_path, files)
     with pytest.raises(ValueError, match=match): AudioDataLoaders.from_signaltrain(tmp_path)
 
 
 def test_signaltrain_names_and_ranges_from_its_info_file(tmp_path):
-    make_signaltrain(tmp_path, [f'{p}/{n}.wav' for p, i in (('Train', 1), ('Val', 2)) for n in (f'input_{i}_', f'target_{i}_c__1__{-5*i}')])
-    (tmp_path/'effect_info.ini').write_text("[effect]\nname = comp\nknob_names = ['ratio', 'threshold']\nknob_ranges = [[1, 4], [-30, 0]]\n")
+    make_signaltrain(tmp_path, [f'{p}/{n}.wav' for p, i in (('Train', 1), ('Val', 2))
+                                for n in (f'input_{i}_', f'target_{i}_c__1__{-5*i}')])
+    (tmp_path/'effect_info.ini').write_text("[effect]\nname = comp\nknob_names = ['ratio', 'threshold']\n"
+                                            "knob_ranges = [[1, 4], [-30, 0]]\n")
     dls = AudioDataLoaders.from_signaltrain(tmp_path, bs=2, chunk_len=500)
     assert dls.knobs.names == ['ratio', 'threshold'] and dls.knobs['threshold'].lo == -30
     (tmp_path/'effect_info.ini').write_text("[effect]\nknob_names = __import__('os')\n")
@@ -422,8 +453,10 @@ def learn(folder):
     "A small network that has learned four drives; the one in the middle it has never heard."
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match='the same notes'):
-        dls = load(folder, table(lambda i, d: 'test' if i and d == 12 else 'valid' if i or d == 12 else 'train'), chunk_len=1000, bs=4)
-    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=2, dilation_growth=2, channel_width=16), path=folder, checkpoint=None)
+        dls = load(folder, table(lambda i, d: 'test' if i and d == 12 else 'valid' if i or d == 12 else 'train'),
+                   chunk_len=1000, bs=4)
+    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=2, dilation_growth=2, channel_width=16), path=folder,
+                            checkpoint=None)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(30, 2e-2)
     return learn
 
@@ -444,7 +477,8 @@ def test_predict_by_name_by_list_and_as_a_curve_agree(learn, folder):
     x = read_audio(folder/'dry1.wav')[0]
     y = learn.predict(folder/'dry1.wav', drive=18)
     assert y.sr == SR and y.shape == x.shape
-    for other in (learn.predict((folder/'dry1.wav', [.75])), learn.predict(x, [.75]), learn.predict((x, {'drive': 18})), learn.predict(x, drive=[18, 18]),
+    for other in (learn.predict((folder/'dry1.wav', [.75])), learn.predict(x, [.75]),
+                  learn.predict((x, {'drive': 18})), learn.predict(x, drive=[18, 18]),
                   learn.predict(x, torch.full(x.shape, .75))):
         torch.testing.assert_close(other, y, atol=1e-6, rtol=0)
     moving = learn.predict(x, drive=[0, 24])
@@ -453,22 +487,26 @@ def test_predict_by_name_by_list_and_as_a_curve_agree(learn, folder):
     assert learn.predict(x.expand(2, -1), drive=[0, 24], each_channel=True).shape == (2, x.shape[-1])
 
 
-@pytest.mark.parametrize('how,match', [(dict(drive=25), '0 dB to 24 dB'), (dict(gain=3), "'drive'"), (dict(), 'got none'), (dict(knobs=[1.5]), '0..1'),
-                                       (dict(knobs=[.1], drive=3), 'both'), (dict(drive='loud'), "got 'loud'"), (dict(drive=None), 'got nothing')])
+@pytest.mark.parametrize('how,match',
+                         [(dict(drive=25), '0 dB to 24 dB'), (dict(gain=3), "'drive'"), (dict(), 'got none'),
+                          (dict(knobs=[1.5]), '0..1'), (dict(knobs=[.1], drive=3), 'both'),
+                          (dict(drive='loud'), "got 'loud'"), (dict(drive=None), 'got nothing')])
 def test_wrong_settings_are_refused_in_prediction(learn, how, match):
     with pytest.raises(ValueError, match=match): learn.predict(noise(500).reshape(1, -1), **how)
 
 
 def test_process_writes_what_predict_says(learn, folder, tmp_path):
     learn.process(folder/'dry1.wav', tmp_path/'out.wav', drive=9, subtype='FLOAT')
-    torch.testing.assert_close(read_audio(tmp_path/'out.wav')[0], torch.Tensor(learn.predict(folder/'dry1.wav', drive=9).as_subclass(torch.Tensor)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(read_audio(tmp_path/'out.wav')[0],
+                               torch.Tensor(learn.predict(folder/'dry1.wav', drive=9).as_subclass(torch.Tensor)),
+                               atol=1e-6, rtol=0)
     pd.DataFrame(dict(time=[0, 1], drive=[0, 24])).to_csv(tmp_path/'moves.csv', index=False)
     learn.process(folder/'dry1.wav', tmp_path/'moves.wav', drive=tmp_path/'moves.csv')
     with pytest.raises(ValueError, match='0 dB to 24 dB'): learn.process(folder/'dry1.wav', tmp_path/'no.wav', drive=70)
     assert not (tmp_path/'no.wav').exists()
 
 
-def test_fastai_verbs_work_beside_knobs(learn, folder, tmp_path):
+def test_fastai_verbs_work_beside_knobs(learn, folder):
     from matplotlib import pyplot as plt
     preds, targs = learn.get_preds()
     assert preds.shape == targs.shape and esr(preds, targs) < .02
@@ -492,7 +530,8 @@ def test_an_exported_learner_knows_its_knobs(learn, folder, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         back = load_learner(tmp_path/'amp.pkl')
-    assert back.knobs.describe() == learn.knobs.describe() == [dict(name='drive', lo=0., hi=24., unit='dB', default=12.)]
+    assert back.knobs.describe() == learn.knobs.describe() == [dict(name='drive', lo=0., hi=24., unit='dB',
+                                                                    default=12.)]
     torch.testing.assert_close(back.predict(folder/'dry1.wav', drive=7), learn.predict(folder/'dry1.wav', drive=7))
     export(learn, tmp_path/'a.ts', to='nn_tilde')
     assert load_effect(tmp_path/'a.ts').graph.get_drive() == pytest.approx((12,))
@@ -524,11 +563,15 @@ def test_moving_knobs_train(tmp_path):
     for i in (0, 1):
         x, d = noise(n, seed=i, amp=.1).reshape(1, -1), 12+12*np.sin(np.arange(n)/900+i)
         np.save(tmp_path/f'd{i}.npy', d.astype(np.float32))
-        write_audio(tmp_path/f'dry{i}.wav', x, SR, subtype='FLOAT'); write_audio(tmp_path/f'wet{i}.wav', distort(x, torch.tensor(d)).float(), SR, subtype='FLOAT')
-    df = pd.DataFrame([dict(input=f'dry{i}.wav', target=f'wet{i}.wav', drive=f'd{i}.npy', split=('train', 'valid')[i]) for i in (0, 1)])
+        write_audio(tmp_path/f'dry{i}.wav', x, SR, subtype='FLOAT')
+        write_audio(tmp_path/f'wet{i}.wav', distort(x, torch.tensor(d)).float(), SR, subtype='FLOAT')
+    df = pd.DataFrame([dict(input=f'dry{i}.wav', target=f'wet{i}.wav', drive=f'd{i}.npy',
+                            split=('train', 'valid')[i]) for i in (0, 1)])
     dls = AudioDataLoaders.from_table(df, root=tmp_path, bs=4, chunk_len=1000)
-    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=2, dilation_growth=2, channel_width=16), path=tmp_path, checkpoint=None)
+    learn = effects_learner(dls, TCN(n_knobs=1, n_blocks=2, ks=2, dilation_growth=2, channel_width=16),
+                            path=tmp_path, checkpoint=None)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(60, 2e-2)
     assert learn.validate()[1] < .03
-    torch.testing.assert_close(learn.predict(tmp_path/'dry1.wav', drive=tmp_path/'d1.npy'), learn.predict(tmp_path/'dry1.wav', drive=np.load(tmp_path/'d1.npy')))
+    torch.testing.assert_close(learn.predict(tmp_path/'dry1.wav', drive=tmp_path/'d1.npy'),
+                               learn.predict(tmp_path/'dry1.wav', drive=np.load(tmp_path/'d1.npy')))
     with pytest.raises(ValueError, match='curves'): learn.esr_by_setting()

@@ -1,15 +1,14 @@
 "Mu-law tokens, next-sample targets and streams."
 import math
-import warnings
 
 import numpy as np
 import pytest
 import torch
-from fastai.basics import Callback, CancelFitException, Path, first, load_learner, set_seed
-import fastai.callback.schedule  # gives learners fit_one_cycle and lr_find
+from fastai.basics import Callback, CancelFitException, Path, first
+import fastai.callback.schedule  # gives learners fit_one_cycle and lr_find  # noqa: F401
 
-import fastproaudio.sequences  # gives loaders from_prev_next
-from fastproaudio.autoregressive import CarryState, NextBaselines, autoregressive_learner, next_baselines
+import fastproaudio.sequences  # gives loaders from_prev_next  # noqa: F401
+from fastproaudio.autoregressive import CarryState, autoregressive_learner, next_baselines
 from fastproaudio.core import AudioTensor, AudioTokens
 from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise, sine
@@ -26,12 +25,14 @@ def as_tokens(t): return torch.as_tensor(t).as_subclass(torch.Tensor)
 @pytest.fixture
 def folder(tmp_path):
     "Five recordings of different lengths, none of them a multiple of a window."
-    for i, n in enumerate((1030, 333, 471, 222, 805)): write_audio(tmp_path/f'{i}.wav', noise(n, seed=i), 8000, subtype='FLOAT')
+    for i, n in enumerate((1030, 333, 471, 222, 805)):
+        write_audio(tmp_path/f'{i}.wav', noise(n, seed=i), 8000, subtype='FLOAT')
     return tmp_path
 
 
 def loaders(folder, **kwargs):
-    kwargs = {'n_tokens':None, 'chunk_len':50, 'bs':3, 'val_bs':3, 'valid':sorted(folder.glob('4.wav')), 'check':False, **kwargs}
+    kwargs = {'n_tokens':None, 'chunk_len':50, 'bs':3, 'val_bs':3, 'valid':sorted(folder.glob('4.wav')),
+              'check':False, **kwargs}
     return AudioDataLoaders.from_files(sorted(folder.glob('[0-3].wav')), **kwargs)
 
 
@@ -75,7 +76,8 @@ def test_wrong_tokens_and_channels_are_refused():
 @pytest.mark.parametrize('carry', [True, False])
 def test_target_is_the_next_sample(tmp_path, n_tokens, n_ch, carry):
     write_audio(tmp_path/'a.wav', noise(2000, seed=0, n_ch=n_ch), 8000)
-    for x, y in AudioDataLoaders.from_files(tmp_path/'a.wav', n_tokens=n_tokens, n_ch=n_ch, carry=carry, chunk_len=60, bs=4).train:
+    for x, y in AudioDataLoaders.from_files(tmp_path/'a.wav', n_tokens=n_tokens, n_ch=n_ch, carry=carry,
+                                            chunk_len=60, bs=4).train:
         assert torch.equal(as_tokens(x[..., 1:]), as_tokens(y[..., :-1]))
         assert x.shape[1:] == ((60*n_ch,) if n_tokens else (n_ch, 60))
 
@@ -134,17 +136,23 @@ def test_files_shorter_than_a_window_are_named(folder):
 
 
 NOT_COUNTS = (0, -1, 1.5, 'a', True, math.nan)
-BAD_LOADERS = ([({k: v}, rf'expected {k}, a whole number') for k in ('chunk_len', 'bs', 'sr', 'n_ch') for v in NOT_COUNTS] + [({'val_bs': 0}, 'expected bs')] +
-               [({'valid': None, 'valid_pct': v}, 'valid_pct above 0 and below 1') for v in (0, 1, -.1, 1.5, math.nan, 'a')] +
-               [({'valid': None, 'valid_pct': v, 'split_by': 'time'}, 'valid_pct above 0 and below 1') for v in (0, 1, -.1, math.nan)] +
-               [({'n_tokens': v}, 'expected n_tokens >= 2') for v in (1, 0, -3, 1.5, 'a', True)] + [({'valid': None, 'split_by': 'x'}, "'file' or 'time'"), ({'valid': []}, 'others for validation')])
+BAD_LOADERS = ([({k: v}, rf'expected {k}, a whole number') for k in ('chunk_len', 'bs', 'sr', 'n_ch')
+                for v in NOT_COUNTS] + [({'val_bs': 0}, 'expected bs')] +
+               [({'valid': None, 'valid_pct': v}, 'valid_pct above 0 and below 1')
+                for v in (0, 1, -.1, 1.5, math.nan, 'a')] +
+               [({'valid': None, 'valid_pct': v, 'split_by': 'time'}, 'valid_pct above 0 and below 1')
+                for v in (0, 1, -.1, math.nan)] +
+               [({'n_tokens': v}, 'expected n_tokens >= 2') for v in (1, 0, -3, 1.5, 'a', True)] +
+               [({'valid': None, 'split_by': 'x'}, "'file' or 'time'"), ({'valid': []}, 'others for validation')])
 
 
-@pytest.mark.parametrize('kw,says', BAD_LOADERS, ids=lambda o: '-'.join(map(str, o.items())) if isinstance(o, dict) else '')
+@pytest.mark.parametrize('kw,says', BAD_LOADERS,
+                         ids=lambda o: '-'.join(map(str, o.items())) if isinstance(o, dict) else '')
 def test_settings_of_loaders_that_mean_nothing(folder, kw, says):
     with pytest.raises(ValueError, match=says): loaders(folder, **kw)
     if {'n_tokens', 'bs', 'val_bs'} & set(kw) or kw.get('valid') == []: return
-    kw = {k: v for k, v in kw.items() if k not in ('chunk_len', 'valid')} | ({'n_prev': kw['chunk_len'], 'n_next': 5} if 'chunk_len' in kw else {'n_prev': 20, 'n_next': 20})
+    sizes = {'n_prev': kw['chunk_len'], 'n_next': 5} if 'chunk_len' in kw else {'n_prev': 20, 'n_next': 20}
+    kw = {k: v for k, v in kw.items() if k not in ('chunk_len', 'valid')} | sizes
     if isinstance(kw['n_prev'], bool): return
     with pytest.raises(ValueError, match=says if 'n_prev' not in kw or kw['n_prev'] == 20 else 'min_prev <= n_prev'):
         AudioDataLoaders.from_prev_next(folder, bs=3, check=False, **kw)
@@ -152,11 +160,16 @@ def test_settings_of_loaders_that_mean_nothing(folder, kw, says):
 
 def test_a_recording_is_on_one_side_only(folder):
     a, b, c = sorted(folder.glob('*.wav'))[:3]
-    with pytest.raises(ValueError, match='got it twice'): AudioDataLoaders.from_files([a, b, a], n_tokens=None, chunk_len=50)
-    with pytest.raises(ValueError, match='expected recordings, got none'): AudioDataLoaders.from_files([], n_tokens=None, chunk_len=50)
+    with pytest.raises(ValueError, match='got it twice'):
+        AudioDataLoaders.from_files([a, b, a], n_tokens=None, chunk_len=50)
+    with pytest.raises(ValueError, match='expected recordings, got none'):
+        AudioDataLoaders.from_files([], n_tokens=None, chunk_len=50)
     dls = AudioDataLoaders.from_files(folder, valid=[a], n_tokens=None, chunk_len=50, bs=2)
-    assert [f.path for f, in dls.valid._files] == [a] and a not in [f.path for f, in dls.train._files] and len(dls.train._files) == 4
-    with pytest.raises(ValueError, match='got 0 and 2'): AudioDataLoaders.from_files([a, b], valid=[a, b], n_tokens=None, chunk_len=50)
+    assert [f.path for f, in dls.valid._files] == [a]
+    assert a not in [f.path for f, in dls.train._files]
+    assert len(dls.train._files) == 4
+    with pytest.raises(ValueError, match='got 0 and 2'):
+        AudioDataLoaders.from_files([a, b], valid=[a, b], n_tokens=None, chunk_len=50)
     for pct in (.01, .8, .99):                                       # one file at least on either side
         dls = AudioDataLoaders.from_files([a, b, c], valid_pct=pct, n_tokens=None, chunk_len=50, bs=2, seed=0)
         assert len(dls.train._files) >= 1 and len(dls.valid._files) >= 1
@@ -183,7 +196,6 @@ def test_carried_state_is_one_long_sequence(folder, n_tokens, bs):
     order = dl.get_idxs()
     preds = dict(zip(order, preds)) if preds.shape[0] == len(order) else {}
     # get_preds gives them back in the order of the table
-    state_of, before = {}, []
     cut = {order[i] for i in range(min(bs, dl.n))}                   # where a stream begins
     with torch.no_grad():
         for f in range(4):

@@ -1,12 +1,11 @@
 "Many tracks: names, packing, mixes and stems."
-import itertools,pickle,random,time,warnings
+import pickle,random,time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from fastai.basics import Callback
 from fastproaudio.data import *
 from fastproaudio.io import audio_info,read_audio,write_audio
 from fastproaudio.learner import effects_learner
@@ -18,26 +17,33 @@ sr = 8000
 noise = lambda n, seed, n_ch=1: .1*torch.randn(n_ch, n, generator=torch.Generator().manual_seed(seed)).clamp(-3, 3)
 
 @pytest.mark.parametrize('name,base,id', [
-    ('input_235-0__1__60.wav', 'input_235__1__60.wav', '0'), ('a-b/input_235-12__1__60.wav', 'a-b/input_235__1__60.wav', '12'),
+    ('input_235-0__1__60.wav', 'input_235__1__60.wav', '0'),
+    ('a-b/input_235-12__1__60.wav', 'a-b/input_235__1__60.wav', '12'),
     ('input_235-0.wav', 'input_235.wav', '0'), ('input_235__-1__60.wav', 'input_235__-1__60.wav', None),
-    ('input_235-3__-1__6e-3.wav', 'input_235__-1__6e-3.wav', '3'), ('/my-data/x-1/one.wav', '/my-data/x-1/one.wav', None),
-    ('my-song-7.wav', 'my-song.wav', '7'), ('my__song-7.wav', 'my__song.wav', '7'), ('target_235_LA2A_3c-1__1__60.wav', 'target_235_LA2A_3c__1__60.wav', '1'),
-    ('a-.wav', 'a-.wav', None), ('-1.wav', '-1.wav', None), ('7.wav', '7.wav', None), ('x-1.5__2.wav', 'x-1.5__2.wav', None)])
+    ('input_235-3__-1__6e-3.wav', 'input_235__-1__6e-3.wav', '3'),
+    ('/my-data/x-1/one.wav', '/my-data/x-1/one.wav', None),
+    ('my-song-7.wav', 'my-song.wav', '7'), ('my__song-7.wav', 'my__song.wav', '7'),
+    ('target_235_LA2A_3c-1__1__60.wav', 'target_235_LA2A_3c__1__60.wav', '1'),
+    ('a-.wav', 'a-.wav', None), ('-1.wav', '-1.wav', None), ('7.wav', '7.wav', None),
+    ('x-1.5__2.wav', 'x-1.5__2.wav', None)])
 def test_names(name, base, id): assert split_track(name) == (Path(base), id)
 
 def test_inputs_targets_folders_and_suffixes_are_apart():
-    fns = [f'{d}/{s}_{n}-{i}__1{e}' for d in ('a-1', 'a-2') for s in ('input', 'target') for n in (1, 11) for i in range(3) for e in ('.wav', '.flac')]
+    fns = [f'{d}/{s}_{n}-{i}__1{e}' for d in ('a-1', 'a-2') for s in ('input', 'target') for n in (1, 11)
+           for i in range(3) for e in ('.wav', '.flac')]
     random.Random(0).shuffle(fns)
     groups = group_tracks(fns)
     assert len(groups) == 16 and all(len(g) == 3 for g in groups.values())
     for base,g in groups.items():
         assert [split_track(f)[1] for f in g] == ['0', '1', '2'] and {split_track(f)[0] for f in g} == {base}
-        for f in g: assert get_accompanying_tracks(f, fns) == g == get_accompanying_tracks(str(f), [Path(o) for o in fns])
+        for f in g:
+            assert get_accompanying_tracks(f, fns) == g == get_accompanying_tracks(str(f), [Path(o) for o in fns])
 
 def test_remove_and_a_track_not_in_the_list():
     fns = ['x-0.wav', 'y-0.wav', 'x-1.wav', 'x.wav']
     assert get_accompanying_tracks('x-2.wav', fns) == [Path(f'x-{i}.wav') for i in range(3)] and len(fns) == 4
-    assert get_accompanying_tracks('x-0.wav', fns, remove=True) == [Path('x-0.wav'), Path('x-1.wav')] and fns == ['y-0.wav', 'x.wav']
+    assert get_accompanying_tracks('x-0.wav', fns, remove=True) == [Path('x-0.wav'), Path('x-1.wav')]
+    assert fns == ['y-0.wav', 'x.wav']
 
 def test_grouping_is_linear():
     "Twice the files, about twice the time; comparing each with each would take four times as long."
@@ -51,9 +57,12 @@ def test_grouping_is_linear():
 
 def tracks(folder, ids=range(3), n=3000, name='song', rate=sr, subtype='PCM_16', n_ch=1, ext='wav'):
     folder.mkdir(parents=True, exist_ok=True)
-    return [write_audio(folder/f'{name}-{i}.{ext}', noise(n, hash((name, str(i)))%1000, n_ch), rate, subtype=subtype) for i in ids]
+    return [write_audio(folder/f'{name}-{i}.{ext}', noise(n, hash((name, str(i)))%1000, n_ch), rate,
+                        subtype=subtype) for i in ids]
 
-@pytest.mark.parametrize('subtype,ext', [('PCM_16', 'wav'), ('PCM_24', 'wav'), ('FLOAT', 'wav'), ('PCM_16', 'flac'), ('PCM_S8', 'flac')])
+@pytest.mark.parametrize('subtype,ext',
+                         [('PCM_16', 'wav'), ('PCM_24', 'wav'), ('FLOAT', 'wav'), ('PCM_16', 'flac'),
+                          ('PCM_S8', 'flac')])
 def test_packing_is_exact_both_ways(tmp_path, subtype, ext):
     files = tracks(tmp_path/'in'/'sub', subtype=subtype, ext=ext)
     f, = pack_mono_stems(tmp_path/'in', tmp_path/'out')
@@ -80,12 +89,14 @@ def test_click_is_channel_0(tmp_path):
 def test_mismatches(tmp_path):
     tracks(tmp_path/'in')
     tracks(tmp_path/'in', ids=[3], n=2000)
-    with pytest.raises(ValueError, match=r'song-3.wav: expected 3000 samples .* got 2000; .*pad=True'): pack_mono_stems(tmp_path/'in', tmp_path/'out')
+    with pytest.raises(ValueError, match=r'song-3.wav: expected 3000 samples .* got 2000; .*pad=True'):
+        pack_mono_stems(tmp_path/'in', tmp_path/'out')
     assert not list((tmp_path/'out').rglob('*.wav'))
     x = read_audio(pack_mono_stems(tmp_path/'in', tmp_path/'out', pad=True)[0])[0]
     assert x.shape == (4, 3000) and x[3, 2000:].abs().max() == 0 and x[3, :2000].abs().max() > 0
     tracks(tmp_path/'in', ids=[3], rate=16000)
-    with pytest.raises(ValueError, match='expected 8000 Hz .* got 16000 Hz'): pack_mono_stems(tmp_path/'in', tmp_path/'out', pad=True)
+    with pytest.raises(ValueError, match='expected 8000 Hz .* got 16000 Hz'):
+        pack_mono_stems(tmp_path/'in', tmp_path/'out', pad=True)
     tracks(tmp_path/'in', ids=[3], n_ch=2)
     with pytest.raises(ValueError, match='expected a mono file, got 2'): pack_mono_stems(tmp_path/'in', tmp_path/'out')
     (tmp_path/'e').mkdir()
@@ -134,8 +145,11 @@ def test_numbered_stems_and_named_folders(tmp_path):
 
 def test_workers_preload_and_pickles_give_the_same(tmp_path):
     root = songs(tmp_path, ['a', 'bb', 'ccc'])
-    runs = [[b for b in AudioDataLoaders.from_stems(root, ['bass', 'lead'], **{**opts, **kw}).train] for kw in ({}, dict(num_workers=2), dict(preload=True))]
-    for other in runs[1:]: assert all(torch.equal(p, q) for a,b in zip(runs[0], other) for p,q in zip(a, b)) and len(other) == len(runs[0])
+    runs = [[b for b in AudioDataLoaders.from_stems(root, ['bass', 'lead'], **{**opts, **kw}).train]
+            for kw in ({}, dict(num_workers=2), dict(preload=True))]
+    for other in runs[1:]:
+        assert all(torch.equal(p, q) for a,b in zip(runs[0], other) for p,q in zip(a, b))
+        assert len(other) == len(runs[0])
     s = Stems([root/'a'/'bass.wav', root/'a'/'lead.wav'], mix=True)
     assert torch.equal(pickle.loads(pickle.dumps(s)).read(5, 50), s.read(5, 50))
     assert torch.equal(s.read(-10, 20)[:, :10], torch.zeros(1, 10)) and s.read(11990, 20)[:, 10:].abs().max() == 0
@@ -150,7 +164,8 @@ def test_bad_stems(tmp_path, spoil, words):
     "Every stem is listened to, not the first alone."
     root = songs(tmp_path, ['a', 'bb', 'ccc'])
     spoil(root)
-    with pytest.raises(ValueError, match=words): AudioDataLoaders.from_stems(root, ['bass', 'lead'], **{**opts, 'check':True})
+    with pytest.raises(ValueError, match=words):
+        AudioDataLoaders.from_stems(root, ['bass', 'lead'], **{**opts, 'check':True})
 
 def test_trim_takes_the_shorter(tmp_path):
     root = songs(tmp_path, ['a', 'bb', 'ccc'])
@@ -160,7 +175,7 @@ def test_trim_takes_the_shorter(tmp_path):
 
 @pytest.mark.parametrize('n_in,n_out', [(1, 2), (2, 1), (2, 2), (2, 4), (3, 1)])
 def test_channels_through_a_learner(tmp_path, n_in, n_out):
-    "Any channels in and out: packed files through `from_pairs`, a network that only adds and copies channels is learned at once."
+    "Any channels in and out: packed files through `from_pairs`; to add and to copy channels is learned at once."
     class Mat(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -185,4 +200,5 @@ def test_channels_through_a_learner(tmp_path, n_in, n_out):
 
 def test_wrong_channels_are_named(tmp_path):
     dls = AudioDataLoaders.from_stems(songs(tmp_path, ['a', 'bb']), ['bass', 'lead'], **opts)
-    with pytest.raises(ValueError, match='1 channel.* target, the recordings have 2'): effects_learner(dls, TCN(n_in=1, n_out=1))
+    with pytest.raises(ValueError, match='1 channel.* target, the recordings have 2'):
+        effects_learner(dls, TCN(n_in=1, n_out=1))
