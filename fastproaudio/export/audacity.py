@@ -18,7 +18,8 @@ from torch import nn, Tensor
 
 from ..dsp import noise
 from .checks import block_speeds, check_tol, check_torchscript, over_time, rate_for, read_json, speed_note
-from .core import ExportReport, check_path, frozen_copy, knobs_for, model_of, one_thread, say_knobs, whole_folder
+from ..dsp import one_thread
+from .core import ExportReport, Target, check_path, frozen_copy, knobs_for, model_of, say_knobs, whole_folder
 
 # %% ../../nbs/18a_audacity.ipynb #4dd915e7
 def _check_block(x, what):
@@ -586,3 +587,6 @@ def _first_that_holds(folder, effect, how, meta, notes, inputs, wanted, tol):
         try: return *_write_checked(folder, effect, h, meta, notes, inputs, wanted, tol),h
         except ValueError as e: why.append(f"{h}: {e}")
     raise ValueError(f"{meta.get('name')}: expected a graph that equals the model, got\n" + '\n'.join(why))
+
+# %% ../../nbs/18a_audacity.ipynb #c0de5a01
+targets = [Target('audacity', 'hosts of the audacitorch format', export_audacity, load_audacity, is_audacity)]

@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from ..dsp import pluck
 from .checks import (block_speeds, fit_for, largest_difference, numbers, probes, rate_for, read_json,
                                         speed_note, whole, whole_file, whole_number)
-from .core import ExportReport
+from .core import ExportReport, Target
 from ..models.nam import NAMLSTM, NAMWaveNet, act_words, nam_weights, set_nam_weights
 from ..models.nam_other import FILMS, PLAIN, NAMConvNet, NAMFullWaveNet, NAMLinear
 
@@ -716,6 +716,9 @@ def _streamer(model):
     state = model.init_state(1)
     def block(x): model.stream(x, state)
     return block
+
+# %% ../../nbs/18b_nam.ipynb #c0de6a01
+targets = [Target('nam', 'Neural Amp Modeler', export_nam, load_nam, is_nam)]
 
 # %% ../../nbs/18b_nam.ipynb #69a43a2a
 def render_nam(

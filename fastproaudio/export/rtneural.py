@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from ..dsp import noise
 from .checks import (block_speeds, fit_for, largest_difference, numbers, probes, rate_for, read_json, speed_note,
                                         whole, whole_file, whole_number)
-from .core import ExportReport, frozen_copy, model_of
+from .core import ExportReport, Target, frozen_copy, model_of
 
 # %% ../../nbs/18e_rtneural.ipynb #8d094dc9
 def _array(t): return t.detach().float().numpy().astype(np.float64)
@@ -308,6 +308,10 @@ def load_guitarml(
 ) -> NumbersEffect: # Playable
     "Load a GuitarML file; it holds numbers only, no code."
     return NumbersEffect(path, guitarml_player(path))
+
+# %% ../../nbs/18e_rtneural.ipynb #c0de7a01
+targets = [Target('rtneural', 'players built on RTNeural, such as AIDA-X', export_rtneural, load_rtneural, is_rtneural),
+           Target('guitarml', 'GuitarML, Proteus and NeuralPi', export_guitarml, load_guitarml, is_guitarml)]
 
 # %% ../../nbs/18e_rtneural.ipynb #491117b4
 def render_rtneural(
