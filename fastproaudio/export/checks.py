@@ -32,7 +32,8 @@ def fit_for(
     "The model as `target` can play it; `ValueError` that names what it cannot."
     model,why = model_of(obj),[]
     if predicts_next(model):
-        why.append("it predicts the next sample and is no effect: save it with save_network, play it with generate")
+        why.append("it predicts the next sample and is no effect: save it with save_network, "
+                   "play it with generate")
     if streams and not hasattr(model, 'stream'):
         why.append("it cannot run in blocks: give it stream() and init_state(), as AudioModel does")
     if mono and (getattr(model, 'n_in', 1), getattr(model, 'n_out', 1))!=(1, 1):
@@ -78,7 +79,8 @@ def rate_for(
     is_number = isinstance(sr, (int, float, np.integer)) and not isinstance(sr, bool)
     if not is_number or not 1000<=sr<=384000 or sr!=int(sr):
         advice = '; write int(sr)' if isinstance(sr, float) else ''
-        raise ValueError(f"{target}: expected a sample rate of 1000..384000 Hz as a whole number, got {sr!r}{advice}")
+        raise ValueError(f"{target}: expected a sample rate of 1000..384000 Hz as a whole number, "
+                         f"got {sr!r}{advice}")
     if known not in (None, sr):
         warnings.warn(f"{target}: made for {known} Hz and written as {int(sr)} Hz, where it sounds different; "
                       "leave sr out", stacklevel=3)
@@ -194,7 +196,8 @@ def _check_members(infos, most, most_members):
         if path.is_absolute() or '..' in path.parts or '\\' in i.filename:
             raise ValueError(f"expected members inside the archive, got {i.filename[:80]!r}")
         if i.file_size>100*i.compress_size+4096:
-            raise ValueError(f"expected members that unpack to at most 100 times their size, got {i.filename[:80]!r}")
+            raise ValueError("expected members that unpack to at most 100 times their size, "
+                             f"got {i.filename[:80]!r}")
     if len({i.filename for i in infos})<len(infos): raise ValueError("expected each member once, got one twice")
 
 # %% ../../nbs/18aa_checks.ipynb #c0de2a03
@@ -249,7 +252,7 @@ _FILES = re.compile(rb'torch\.(save|load|from_file)\b|ops\.(?!prim\b|aten\b)\w+|
 def check_torchscript(
     path, # Archive
 ):
-    "Raise `ValueError` unless it is a whole TorchScript archive, its tensors inside their storages, its code only tensor operators."
+    "Raise `ValueError` unless it is whole TorchScript, its tensors inside their storages, its code only tensor operators."
     check_zip(path)
     try:
         with zipfile.ZipFile(path) as z:
@@ -259,9 +262,12 @@ def check_torchscript(
                 if f'{folder}.pkl' in sizes: _Inspector(z.read(f'{folder}.pkl'), sizes, folder).load()
             for name in sizes:
                 found = _FILES.search(z.read(name)) if name.endswith('.py') else None
-                if found: raise ValueError(f"expected tensor operators only, got {found[0].decode()!r} in {name[:60]}")
+                if found:
+                    raise ValueError("expected tensor operators only, "
+                                     f"got {found[0].decode()!r} in {name[:60]}")
     except Exception as e:                                  # a pickle can raise anything
-        raise ValueError(f"{path}: expected a TorchScript archive that can be trusted, got {first_line(e, 120)}") from e
+        raise ValueError(f"{path}: expected a TorchScript archive that can be trusted, "
+                         f"got {first_line(e, 120)}") from e
 
 # %% ../../nbs/18aa_checks.ipynb #71563e8c
 def probes(
@@ -399,7 +405,8 @@ def _generating(model):
     "The next 256 samples of a generator at each call, its conditions at nought."
     lengths = dict(knobs=[], local=[2**22//getattr(model, 'hop', 1)])
     sizes = {name:getattr(model, f'n_{name}', 0) for name in lengths}
-    blocks = generate_blocks(model, seed=0, block=256, **{k:torch.zeros(n, *lengths[k]) for k,n in sizes.items() if n})
+    blocks = generate_blocks(model, seed=0, block=256,
+                             **{k:torch.zeros(n, *lengths[k]) for k,n in sizes.items() if n})
     return lambda: next(blocks).shape[-1]
 
 def _streaming(model):

@@ -26,7 +26,8 @@ def model_of(
     model = obj.model if is_learner else obj
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): model = model.module
     if not isinstance(model, nn.Module):
-        raise ValueError(f"expected an nn.Module or a Learner, got {type(obj).__name__}; pass learn or learn.model")
+        raise ValueError(f"expected an nn.Module or a Learner, got {type(obj).__name__}; "
+                         "pass learn or learn.model")
     return model
 
 def rate_of(
@@ -42,7 +43,8 @@ def rate_of(
 def knobs_for(
     obj, # `nn.Module`, or a `Learner` whose data know the knobs
     knobs=None, # `{name: value}` in the user's units, or a list in 0..1; None: every knob at its default
-) -> list: # For each knob a dict: name, lo, hi, unit, default, and `value` and its `position` in 0..1 as chosen here
+# For each knob a dict: name, lo, hi, unit, default, and `value` and its `position` in 0..1 as chosen here
+) -> list:
     "The knobs of a model and where they stand; `ValueError` for a name that is not there or a value out of range."
     model = model_of(obj)
     about = _known_knobs(obj, getattr(model, 'n_knobs', 0) or 0, knobs)
@@ -226,7 +228,8 @@ class Target:
     load:Callable # `(path)` to a module that plays `(channels, samples)`
     is_it:Callable # `(path)`: does it look like this format?
 
-_found = {}                                                 # `Target` by name: those asked for before, and the user's
+# `Target` by name: those asked for before, and the user's
+_found = {}
 
 def add_target(
     target:Target, # Of a format

@@ -17,8 +17,8 @@ import torch
 from torch import nn, Tensor
 
 from ..dsp import pluck
-from .checks import (block_speeds, fit_for, largest_difference, numbers, probes, rate_for, read_json,
-                                        speed_note, whole, whole_file, whole_number)
+from .checks import (block_speeds, fit_for, largest_difference, numbers, probes, rate_for,
+                                        read_json, speed_note, whole, whole_file, whole_number)
 from .core import ExportReport, Target
 from ..models.nam import NAMLSTM, NAMWaveNet, act_words, nam_weights, set_nam_weights
 from ..models.nam_other import FILMS, PLAIN, NAMConvNet, NAMFullWaveNet, NAMLinear
@@ -30,7 +30,7 @@ MAY = object() # Or nothing at all; as a value: nothing to keep
 @dataclass(frozen=True)
 class Word:
     "A word of the format."
-    kind:Callable # `(value, what)` to the checked value, or `MAY`: nothing to keep; `ValueError` for a wrong one
+    kind:Callable # `(value, what)` to the checked value; `MAY`: nothing to keep
     default:object=MUST # What a missing word means; or `MUST`, or `MAY`
     ours:str='' # Our name for it; '': the same
     each:bool=False # A list with a value for each layer, or one for all of them
@@ -131,7 +131,8 @@ _MAY_SLOPE = Word(setting, MAY)
 ACTIVATIONS = dict(Tanh={}, Fasttanh={}, ReLU={}, LeakyReLU=dict(negative_slope=Word(setting, .01)),
                    PReLU=dict(negative_slope=_MAY_SLOPE, negative_slopes=_MAY_SLOPE),
                    LeakyHardtanh={k:_MAY_SLOPE for k in ('min_val', 'max_val', 'min_slope', 'max_slope')},
-                   Sigmoid={}, SiLU={}, Hardtanh=dict(min_val=Word(exactly(-1), MAY), max_val=Word(exactly(1), MAY)),
+                   Sigmoid={}, SiLU={}, Hardtanh=dict(min_val=Word(exactly(-1), MAY),
+                                                      max_val=Word(exactly(1), MAY)),
                    Hardswish={}, Softsign={}) # Name to its settings
 
 def activation(v, what):
@@ -140,7 +141,8 @@ def activation(v, what):
     name = words.pop('type', None)
     if name=='LeakyHardTanh': name = 'LeakyHardtanh'
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"{what}: expected an activation among {', '.join(ACTIVATIONS)}, got {str(name)[:40]!r}")
+        raise ValueError(f"{what}: expected an activation among {', '.join(ACTIVATIONS)}, "
+                         f"got {str(name)[:40]!r}")
     settings = read_words(words, ACTIVATIONS[name], what)
     return dict(type=name, **settings) if settings else name
 
@@ -151,7 +153,8 @@ def maybe_activation(v, what):
 # %% ../../nbs/18b_nam.ipynb #c0de6a06
 def _film(v, what):
     "What a condition does; nothing to keep where it is not active."
-    film = read_words(v or {}, dict(active=Word(flag, False), shift=Word(flag, True), groups=Word(count(), 1)), what)
+    film = read_words(v or {}, dict(active=Word(flag, False), shift=Word(flag, True),
+                                    groups=Word(count(), 1)), what)
     return {k:film[k] for k in ('shift', 'groups')} if film['active'] else MAY
 
 def _product(active):
@@ -161,23 +164,29 @@ def _product(active):
 _ONE = Word(exactly(1), MAY)
 _HEAD = dict(out_channels=Word(count()), kernel_size=Word(count(4096)), bias=Word(flag))
 _OLD_HEAD = dict(head_size=Word(count()), head_bias=Word(flag))
-_ARRAY = dict(input_size=Word(count(), ours='n_in'), condition_size=Word(count(), ours='n_cond'), channels=Word(count()),
+_ARRAY = dict(input_size=Word(count(), ours='n_in'), condition_size=Word(count(), ours='n_cond'),
+              channels=Word(count()),
               dilations=Word(count(2**20), each=True), kernel_sizes=Word(count(4096), ours='ks', each=True),
               activation=Word(activation, ours='acts', each=True),
               gating_mode=Word(choice('none', 'gated', 'blended'), 'none', ours='gates', each=True),
               secondary_activation=Word(maybe_activation, None, ours='gate_acts', each=True),
               head=Word(nested(_HEAD)), bottleneck=Word(count(), MAY),
-              groups_input=Word(count(), 1, ours='groups'), groups_input_mixin=Word(count(), 1, ours='mix_groups'),
-              layer1x1=Word(nested(_product(True)), None, ours='one'), head1x1=Word(nested(_product(False)), None),
+              groups_input=Word(count(), 1, ours='groups'),
+              groups_input_mixin=Word(count(), 1, ours='mix_groups'),
+              layer1x1=Word(nested(_product(True)), None, ours='one'),
+              head1x1=Word(nested(_product(False)), None),
               slimmable=Word(ignored, MAY), **{k:Word(_film, MAY) for k in FILMS})
-_POST = dict(channels=Word(count()), activation=Word(activation, ours='act'), out_channels=Word(count(), ours='n_out'),
+_POST = dict(channels=Word(count()), activation=Word(activation, ours='act'),
+             out_channels=Word(count(), ours='n_out'),
              kernel_sizes=Word(count(4096), ours='ks', each=True), kernel_size=Word(ignored, MAY),
              in_channels=Word(ignored, MAY), num_layers=Word(ignored, MAY))
-_WAVENET = dict(layers=Word(anything), head=Word(anything, None), head_scale=Word(number), condition_dsp=Word(anything, None),
+_WAVENET = dict(layers=Word(anything), head=Word(anything, None), head_scale=Word(number),
+                condition_dsp=Word(anything, None),
                 in_channels=_ONE)
 _CONVNET = dict(channels=Word(count()), dilations=Word(count(2**20), each=True), batchnorm=Word(flag),
                 activation=Word(activation, ours='act'), in_channels=_ONE, out_channels=_ONE)
-_LINEAR = dict(receptive_field=Word(count(2**20), ours='n_taps'), bias=Word(flag, False), in_channels=_ONE, out_channels=_ONE,
+_LINEAR = dict(receptive_field=Word(count(2**20), ours='n_taps'), bias=Word(flag, False), in_channels=_ONE,
+               out_channels=_ONE,
                implementation=Word(ignored, MAY), sample_rate=Word(ignored, MAY))
 _LSTM = dict(input_size=Word(exactly(1, '; knobs are not supported')), hidden_size=Word(count(), ours='hidden'),
              num_layers=Word(count(32), ours='n_layers'))
@@ -205,7 +214,8 @@ def _array(cfg, what, slim=1.):
     "An array of layers in the words of `models.nam`, and of `models.nam_other` where it needs them."
     cfg = _latest(cfg, what)
     if cfg.get('slimmable') and slim<1:
-        raise ValueError(f"{what}: expected slim=1 for a network that drops channels, got {slim}; only its full size is read")
+        raise ValueError(f"{what}: expected slim=1 for a network that drops channels, got {slim}; "
+                         "only its full size is read")
     a = read_words(cfg, _ARRAY, what, len(_listed(cfg, 'dilations', what, 500)))
     head,one,side = a.pop('head'),a.pop('one'),a.pop('head1x1')
     a |= dict(head=head['out_channels'], head_ks=head['kernel_size'], head_bias=head['bias'])
@@ -220,19 +230,23 @@ def _array(cfg, what, slim=1.):
 def _gate_words(modes, acts):
     "Gates of all layers in one word, where that says it."
     acts = ['Sigmoid' if mode=='none' or not act else act for mode,act in zip(modes, acts)]
-    if modes.count(modes[0])==len(modes) and modes[0]!='blended' and acts.count('Sigmoid')==len(acts): return dict(gated=modes[0]=='gated')
+    if modes.count(modes[0])==len(modes) and modes[0]!='blended' and acts.count('Sigmoid')==len(acts):
+        return dict(gated=modes[0]=='gated')
     return dict(gated=False, gates=modes, gate_acts=acts)
 
 def _check_groups(a, what):
     "Raise `ValueError` unless groups divide what they are groups of."
     channels,n_cond = a['channels'],a['n_cond']
     width = a['bottleneck'] or channels
-    rows = [('groups_input', a['groups'], channels, width), ('groups_input_mixin', a['mix_groups'], n_cond, width),
-            ('layer1x1', a['one_groups'], width, channels), ('head1x1', a['head1x1_groups'], width, a['head1x1']),
+    rows = [('groups_input', a['groups'], channels, width),
+            ('groups_input_mixin', a['mix_groups'], n_cond, width),
+            ('layer1x1', a['one_groups'], width, channels),
+            ('head1x1', a['head1x1_groups'], width, a['head1x1']),
             *[(name, film['groups'], n_cond) for name,film in a['films'].items()]]
     for name,groups,*sizes in rows:
         if any(size%groups for size in sizes):
-            raise ValueError(f"{what}: {name}: expected groups that divide {' and '.join(map(str, sizes))}, got {groups}")
+            raise ValueError(f"{what}: {name}: expected groups that divide {' and '.join(map(str, sizes))}, "
+                             f"got {groups}")
 
 # %% ../../nbs/18b_nam.ipynb #b0ea71a5
 def film_widths(
@@ -305,13 +319,14 @@ class Architecture:
     reach:Callable # `(config)`: receptive field, samples
 
 def _wavenet(cfg, what, slim, n_out=1):
-    "Arrays, convolutions after the head and the network of the condition; `n_out` None: as many channels out as it likes."
+    "Arrays, convolutions after the head, and the network of the condition; `n_out` None: any channels out."
     words = read_words(cfg, _WAVENET, what)
     arrays = [_array(a, f'{what}: array {i}', slim) for i,a in enumerate(_listed(words, 'layers', what, 16))]
     res = dict(arrays=arrays)
     if words['head']: res['post'] = _post(words['head'], arrays[-1]['head'], f'{what}: head')
     if words['condition_dsp']: res['cond'] = _condition(words['condition_dsp'], f'{what}: condition_dsp', slim)
-    if arrays[0]['n_in']!=1 or n_out is not None and _n_out(res)!=n_out: raise ValueError(f"{what}: expected 1 channel in and out")
+    if arrays[0]['n_in']!=1 or n_out is not None and _n_out(res)!=n_out:
+        raise ValueError(f"{what}: expected 1 channel in and out")
     _check_chain(arrays, _n_out(res['cond']) if 'cond' in res else 1, what)
     _check_reach(_wavenet_reach(res), what)
     return res
@@ -325,11 +340,11 @@ def _post(cfg, n_in, what):
 
 def _condition(raw, what, slim):
     "The network of a condition, with its weights."
-    is_one = isinstance(raw, dict) and raw.get('architecture')=='WaveNet' and isinstance(raw.get('config'), dict)
-    if not is_one or raw['config'].get('condition_dsp'):
-        kind = raw.get('architecture') if isinstance(raw, dict) else type(raw).__name__
+    if not isinstance(raw, dict): raise ValueError(f"{what}: expected an object, got {type(raw).__name__}")
+    kind,config = raw.get('architecture'),raw.get('config')
+    if kind!='WaveNet' or not isinstance(config, dict) or config.get('condition_dsp'):
         raise ValueError(f"{what}: expected a WaveNet without a condition of its own, got {str(kind)[:40]!r}")
-    config = _wavenet(raw['config'], what, slim, n_out=None)
+    config = _wavenet(config, what, slim, n_out=None)
     return dict(**config, weights=_weights(raw, _wavenet_weights(config), what))
 
 def _n_out(config): return config['post']['n_out'] if config.get('post') else config['arrays'][-1]['head']
@@ -339,14 +354,16 @@ def _check_chain(arrays, n_cond, what):
     arrays = [{**PLAIN, **a} for a in arrays]
     for a in arrays:
         if a['n_cond']!=n_cond:
-            raise ValueError(f"{what}: expected condition_size {n_cond}, got {a['n_cond']}; knobs are not supported")
+            raise ValueError(f"{what}: expected condition_size {n_cond}, got {a['n_cond']}; "
+                             "knobs are not supported")
         if not a['one'] and (a['bottleneck'] or FILMS[6] in a['films']):
             raise ValueError(f"{what}: expected no bottleneck and no condition without layer1x1, got one")
         if FILMS[7] in a['films'] and not a['head1x1']:
             raise ValueError(f"{what}: expected no {FILMS[7]} without head1x1, got one")
     for a,b in zip(arrays, arrays[1:]):
         n_found = b['head1x1'] or b['bottleneck'] or b['channels']
-        if b['n_in']!=a['channels'] or n_found!=a['head']: raise ValueError(f"{what}: expected arrays that fit one another")
+        if b['n_in']!=a['channels'] or n_found!=a['head']:
+            raise ValueError(f"{what}: expected arrays that fit one another")
 
 def _check_reach(n, what):
     if n>2**20: raise ValueError(f"{what}: expected a receptive field of at most {2**20} samples, got {n}")
@@ -361,7 +378,8 @@ ARCHITECTURES = dict(
     WaveNet=Architecture(_wavenet, _wavenet_weights, _wavenet_reach),
     LSTM=Architecture(lambda cfg,what,slim: read_words(cfg, _LSTM, what), _lstm_weights, lambda config: 1),
     ConvNet=Architecture(_convnet, _convnet_weights, lambda config: 1+sum(config['dilations'])),
-    Linear=Architecture(lambda cfg,what,slim: read_words(cfg, _LINEAR, what), lambda config: config['n_taps']+config['bias'],
+    Linear=Architecture(lambda cfg,what,slim: read_words(cfg, _LINEAR, what),
+                        lambda config: config['n_taps']+config['bias'],
                         lambda config: config['n_taps']))
 
 def _weights(raw, n, what):
@@ -369,7 +387,8 @@ def _weights(raw, n, what):
     if 'weights' not in raw: raise ValueError(f"{what}: expected the key 'weights', found none")
     found = raw['weights']
     if isinstance(found, list) and len(found)!=n:
-        raise ValueError(f"{what}: expected {n} weights for this {raw['architecture']}, got {len(found)}; the file is damaged")
+        raise ValueError(f"{what}: expected {n} weights for this {raw['architecture']}, got {len(found)}; "
+                         "the file is damaged")
     return numbers(found, f'{what}: weights', (n,))
 
 # %% ../../nbs/18b_nam.ipynb #7c17a7ce
@@ -392,7 +411,8 @@ def _object(v, what):
     if v and not isinstance(v, dict): raise ValueError(f"{what}: expected an object, got {type(v).__name__}")
     return v or {}
 
-_FILE = dict(version=Word(_version), architecture=Word(anything), config=Word(_object), sample_rate=Word(_rate, 48000),
+_FILE = dict(version=Word(_version), architecture=Word(anything), config=Word(_object),
+             sample_rate=Word(_rate, 48000),
              metadata=Word(_object, None))
 
 def parse_nam(
@@ -404,20 +424,23 @@ def parse_nam(
     file = read_words({k:raw[k] for k in _FILE if k in raw}, _FILE, what)
     kind = file['architecture']
     if kind=='SlimmableContainer': return _inner(file, slim, what)
-    if kind=='SlimmableWavenet': kind = 'WaveNet'               # one that can drop channels: read at its full size
+    # one that can drop channels: read at its full size
+    if kind=='SlimmableWavenet': kind = 'WaveNet'
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ValueError(f"{what}: expected the architecture {', '.join(ARCHITECTURES)} or SlimmableContainer, "
                          f"got {str(kind)[:40]!r}")
     config = ARCHITECTURES[kind].read(file['config'], what, slim)
     weights = _weights(raw, ARCHITECTURES[kind].n_weights(config), what)
-    return dict(architecture=kind, config=config, weights=weights, sample_rate=file['sample_rate'], metadata=file['metadata'])
+    return dict(architecture=kind, config=config, weights=weights, sample_rate=file['sample_rate'],
+                metadata=file['metadata'])
 
 def _inner(file, slim, what):
     "The model of a container that serves `slim`."
     words = dict(max_value=Word(number), model=Word(anything))
     subs = [read_words(s, words, what) for s in _listed(file['config'], 'submodels', what, 64)]
     most = [s['max_value'] for s in subs]
-    if sorted(set(most))!=most or most[-1]<1: raise ValueError(f"{what}: expected rising max_value up to 1, got {str(most)[:60]}")
+    if sorted(set(most))!=most or most[-1]<1:
+        raise ValueError(f"{what}: expected rising max_value up to 1, got {str(most)[:60]}")
     model = next(s['model'] for s in subs if s['max_value']>=min(slim, 1.))
     if not isinstance(model, dict) or model.get('architecture')=='SlimmableContainer':
         raise ValueError(f"{what}: expected models inside the container")
@@ -442,8 +465,10 @@ def _leaky_hardtanh(x, min_val=-1., max_val=1., min_slope=.01, max_slope=.01):
     below,above = (x-min_val)*min_slope+min_val,(x-max_val)*max_slope+max_val
     return np.where(x<min_val, below, np.where(x>max_val, above, x))
 
-_NP_ACTS = dict(Tanh=np.tanh, Fasttanh=_fast_tanh, ReLU=lambda x: np.maximum(x, 0), LeakyReLU=_slopes, PReLU=_slopes,
-                LeakyHardtanh=_leaky_hardtanh, Sigmoid=_sigmoid, SiLU=lambda x: x*_sigmoid(x), Hardtanh=lambda x: np.clip(x, -1, 1),
+_NP_ACTS = dict(Tanh=np.tanh, Fasttanh=_fast_tanh, ReLU=lambda x: np.maximum(x, 0),
+                LeakyReLU=_slopes, PReLU=_slopes,
+                LeakyHardtanh=_leaky_hardtanh, Sigmoid=_sigmoid, SiLU=lambda x: x*_sigmoid(x),
+                Hardtanh=lambda x: np.clip(x, -1, 1),
                 Hardswish=lambda x: x*np.clip(x+3, 0, 6)/6, Softsign=lambda x: x/(1+np.abs(x)))
 
 def _np_act(act, x):
@@ -564,7 +589,8 @@ def _play_convnet(config, flat, x):
     for dilation in config['dilations']:
         x = _np_conv(x, take(channels, len(x), 2), dilation)
         if config['batchnorm']:
-            mean,var,gain,shift = (take(channels, 1) for _ in range(4))
+            mean,var = take(channels, 1),take(channels, 1)
+            gain,shift = take(channels, 1),take(channels, 1)
             x = (x-mean)/np.sqrt(var+take(1))*gain + shift
         else: x = x + take(channels, 1)
         x = _np_act(config['act'], x)
@@ -581,7 +607,8 @@ class _LSTMPlayer:
     def __init__(self, config, flat):
         take,h = _Weights(flat),config['hidden']
         ins = [1]+[h]*(config['n_layers']-1)
-        self.layers = [(take(4*h, n+h), take(4*h), [take(h), take(h)]) for n in ins]        # weights, bias, state
+        # weights, bias, state
+        self.layers = [(take(4*h, n+h), take(4*h), [take(h), take(h)]) for n in ins]
         self.w,self.b = take(h),take(1)[0]
 
     def step(self, v):
@@ -627,7 +654,8 @@ def play_nam(
 def import_nam(
     path, # A `.nam` file, or what `parse_nam` gave
     slim:float=1., # Of a container with several sizes: 1 the largest, 0 the smallest
-) -> nn.Module: # `NAMWaveNet`, `NAMLSTM`, or one of `models.nam_other`; with `sr`, and `metadata` as the file says them
+# `NAMWaveNet`, `NAMLSTM`, or one of `models.nam_other`; with `sr`, and `metadata` as the file says them
+) -> nn.Module:
     "A capture as a model: to play, to train further, to teach another."
     parsed = path if is_parsed(path) else parse_nam(path, slim)
     make = dict(WaveNet=_wavenet_of, LSTM=NAMLSTM, ConvNet=NAMConvNet, Linear=NAMLinear)[parsed['architecture']]
@@ -638,7 +666,8 @@ def import_nam(
 def _wavenet_of(arrays, post=None, cond=None):
     "A `NAMWaveNet` where that is enough."
     short_heads = all(a['head_ks']==1 for a in arrays[:-1])
-    if short_heads and not post and not cond and not any(set(a)&set(PLAIN) for a in arrays): return NAMWaveNet(arrays)
+    if short_heads and not post and not cond and not any(set(a)&set(PLAIN) for a in arrays):
+        return NAMWaveNet(arrays)
     if not cond: return NAMFullWaveNet(arrays, post)
     model = NAMFullWaveNet(arrays, post, {k:v for k,v in cond.items() if k!='weights'})
     set_nam_weights(model.cond, cond['weights'])
@@ -694,7 +723,8 @@ def nam_levels(
     x = nam_probe(sr)[None, None]
     grid = torch.linspace(0, 1, 11)
     levels = [_rms(y) for y in model(grid[:, None, None]*x[..., :sr//4])]
-    straight,step = levels[-1]*grid.sum().item(),levels[-1]*len(grid)           # sums of the levels, the least and the most
+    # sums of the levels, the least and the most
+    straight,step = levels[-1]*grid.sum().item(),levels[-1]*len(grid)
     gain = (sum(levels)-straight)/max(step-straight, 1e-12)
     return dict(loudness=float(20*np.log10(max(_rms(model(x)), 1e-12))), gain=float(np.clip(gain, 0, 1)))
 
@@ -741,7 +771,8 @@ def _nam_metadata(obj, model, sr, esr, fields):
     if esr is not None and not (_finite(esr) and esr>=0):
         raise ValueError(f"expected validation_esr of at least 0, as a number, got {esr!r}")
     now = datetime.datetime.now()
-    meta = dict(date={k:getattr(now, k) for k in ('year', 'month', 'day', 'hour', 'minute', 'second')}, **nam_levels(model, sr))
+    meta = dict(date={k:getattr(now, k) for k in ('year', 'month', 'day', 'hour', 'minute', 'second')},
+                **nam_levels(model, sr))
     meta |= _known(getattr(model, 'metadata', {})) | _user_metadata(fields)
     if esr is not None: meta['training'] = dict(validation_esr=esr)
     return meta
@@ -754,20 +785,23 @@ def _needs_new(a):
 
 def _old_spelling(a):
     "One array in the words of 0.5.4."
-    return dict(input_size=a['n_in'], condition_size=1, channels=a['channels'], dilations=a['dilations'], head_size=a['head'],
+    return dict(input_size=a['n_in'], condition_size=1, channels=a['channels'], dilations=a['dilations'],
+                head_size=a['head'],
                 head_bias=a['head_bias'], activation=a['acts'][0], gated=a['gated'], kernel_size=a['ks'][0])
 
 def _new_spelling(a):
     "One array in the words of 0.7.0."
     a = {**PLAIN, **a}
     head = dict(out_channels=a['head'], kernel_size=a['head_ks'], bias=a['head_bias'])
-    res = dict(input_size=a['n_in'], condition_size=a['n_cond'], channels=a['channels'], dilations=a['dilations'], head=head,
+    res = dict(input_size=a['n_in'], condition_size=a['n_cond'], channels=a['channels'],
+               dilations=a['dilations'], head=head,
                kernel_sizes=a['ks'], activation=[_act_object(v) for v in a['acts']])
     gates = gates_of(a)
     if set(gates)!={'none'}:
         seconds = a['gate_acts'] or ['Sigmoid']*len(gates)
         res['gating_mode'] = gates
-        res['secondary_activation'] = [None if gate=='none' else _act_object(v) for gate,v in zip(gates, seconds)]
+        res['secondary_activation'] = [None if gate=='none' else _act_object(v) for gate,
+                                       v in zip(gates, seconds)]
     return res | _options(a)
 
 def _act_object(v): return dict(type=v) if isinstance(v, str) else v
@@ -776,7 +810,8 @@ def _options(a):
     "Words for what an array has beside the usual."
     own = ('groups', 'mix_groups', 'one', 'one_groups', 'head1x1', 'films')
     if a['bottleneck'] in (None, a['channels']) and all(a[k]==PLAIN[k] for k in own): return {}
-    res = dict(bottleneck=a['bottleneck'] or a['channels'], groups_input=a['groups'], groups_input_mixin=a['mix_groups'],
+    res = dict(bottleneck=a['bottleneck'] or a['channels'], groups_input=a['groups'],
+               groups_input_mixin=a['mix_groups'],
                layer1x1=dict(active=a['one'], groups=a['one_groups']),
                head1x1=dict(active=a['head1x1']>0, out_channels=a['head1x1'] or 1, groups=a['head1x1_groups']))
     plain = dict(active=False, shift=True, groups=1)
@@ -791,18 +826,22 @@ def nam_dict(
     "A model in the words of the format, in the spelling that most players read."
     version,(kind,config) = '0.5.4',_network_words(model, sr)
     if kind=='WaveNet' and 'kernel_sizes' in config['layers'][0]: version = '0.7.0'
-    return dict(version=version, architecture=kind, config=config, weights=nam_weights(model).tolist(), sample_rate=sr,
+    return dict(version=version, architecture=kind, config=config, weights=nam_weights(model).tolist(),
+                sample_rate=sr,
                 metadata=metadata or {})
 
 def _network_words(model, sr):
     "Architecture and config."
-    if isinstance(model, NAMLSTM): return 'LSTM',dict(input_size=1, hidden_size=model.hidden, num_layers=model.n_layers)
-    if isinstance(model, NAMLinear): return 'Linear',dict(receptive_field=model.receptive_field, bias=model.config['bias'])
+    if isinstance(model, NAMLSTM):
+        return 'LSTM',dict(input_size=1, hidden_size=model.hidden, num_layers=model.n_layers)
+    if isinstance(model, NAMLinear):
+        return 'Linear',dict(receptive_field=model.receptive_field, bias=model.config['bias'])
     if isinstance(model, NAMConvNet):
         words = {k:model.config[k] for k in ('channels', 'dilations', 'batchnorm')}
         return 'ConvNet',dict(**words, activation=act_words(model.acts[0], model.config['act']))
     if isinstance(model, NAMFullWaveNet): return 'WaveNet',_full_words(model, sr)
-    arrays = [dict(a, acts=[act_words(l.act, v) for l,v in zip(s.layers, a['acts'])]) for s,a in zip(model.arrays, model.config)]
+    arrays = [dict(a, acts=[act_words(l.act, v) for l,v in zip(s.layers, a['acts'])]) for s,
+              a in zip(model.arrays, model.config)]
     config = dict(head_scale=model.head_scale.item())
     if any(map(_needs_new, arrays)): return 'WaveNet',dict(layers=[_new_spelling(a) for a in arrays], **config)
     return 'WaveNet',dict(layers=[_old_spelling(a) for a in arrays], head=None, **config)
@@ -812,7 +851,9 @@ def _full_words(model, sr):
     _check_loads(model)
     arrays,post = model.nam_config()
     res = dict(layers=[_new_spelling(a) for a in arrays], head_scale=model.head_scale.item())
-    if post: res['head'] = dict(channels=post['channels'], activation=_post_act(model), out_channels=post['n_out'], kernel_sizes=post['ks'])
+    if post:
+        res['head'] = dict(channels=post['channels'], activation=_post_act(model), out_channels=post['n_out'],
+                           kernel_sizes=post['ks'])
     if model.cond is not None: res['condition_dsp'] = nam_dict(model.cond, sr)
     return res
 
@@ -821,8 +862,11 @@ def _check_loads(model):
     words,what = [s.words for s in model.arrays],'.nam cannot play this NAMFullWaveNet'
     for i,(a,b) in enumerate(zip(words, words[1:])):
         if b['channels']!=a['head']:
-            raise ValueError(f"{what}: expected array {i+1} to have as many channels as the head of array {i}, {a['head']}, "
-                             f"got {b['channels']}; build it with channels={a['head']} or that head with {b['channels']}")
+            raise ValueError(f"{what}: "
+                             f"expected array {i+1} to have as many channels as the head of array {i}, "
+                             f"{a['head']}, "
+                             f"got {b['channels']}; "
+                             f"build it with channels={a['head']} or that head with {b['channels']}")
     if model.cond is not None and model.cond.cond is not None:
         raise ValueError(f"{what}: expected the network of its condition to hear the sound, "
                          "got one with a condition of its own")
@@ -831,7 +875,8 @@ def _post_act(model):
     "The one activation after the head."
     words = [act_words(act, model.post['act']) for act in model.acts]
     if any(w!=words[0] for w in words):
-        raise ValueError(".nam cannot play this NAMFullWaveNet: the format has one setting for all activations after the head")
+        raise ValueError(".nam cannot play this NAMFullWaveNet: "
+                         "the format has one setting for all activations after the head")
     return _act_object(words[0])
 
 def _fit_nam(obj):
@@ -851,7 +896,7 @@ def export_nam(
     obj, # Trained `Learner`, `NAMWaveNet` or `NAMLSTM`
     path, # File to write, `.nam`
     sr:int=None, # Sample rate, Hz; None: as the learner's data, or as the file of an imported capture says
-    metadata:dict=None, # `name`, `modeled_by`, `gear_type`, `gear_make`, `gear_model`, `tone_type`, `{in,out}put_level_dbu`
+    metadata:dict=None, # `name`, `modeled_by`, `gear_type`, `gear_make`, `tone_type`, `input_level_dbu` and more
     validation_esr:float=None, # None: the learner's last
     lite=None, # A smaller model of the same sound: both go into one container, and the player chooses
     tol:float=2e-6, # Largest difference allowed between our player and the model, full scale 1
@@ -860,7 +905,9 @@ def export_nam(
     models = [_fit_nam(o) for o in ([] if lite is None else [lite])+[obj]]
     model,sr = models[-1],rate_for(obj, sr, '.nam')
     meta = _nam_metadata(obj, model, sr, validation_esr, metadata or {})
-    content = nam_dict(model, sr, meta) if lite is None else _container([nam_dict(m, sr) for m in models], sr, meta)
+    content = nam_dict(model, sr, meta) if lite is None else _container([nam_dict(m,
+                                                                                  sr)
+                                                                         for m in models], sr, meta)
     inputs = probes()
     with whole_file(path, '.nam') as tmp:
         tmp.write_text(json.dumps(content, allow_nan=False), encoding='utf-8')
@@ -873,7 +920,8 @@ def export_nam(
 def _container(contents, sr, meta):
     "Two models in one file, the smaller first."
     subs = [dict(max_value=m, model=c) for m,c in zip((.5, 1.), contents)]
-    return dict(version='0.7.0', architecture='SlimmableContainer', weights=[], sample_rate=sr, metadata=meta, config=dict(submodels=subs))
+    return dict(version='0.7.0', architecture='SlimmableContainer', weights=[], sample_rate=sr, metadata=meta,
+                config=dict(submodels=subs))
 
 def _compare(path, model, slim, inputs, tol):
     "Largest difference of what the numpy player makes of a file."
@@ -889,8 +937,10 @@ def _streamer(model):
 
 def _nam_notes(speeds, meta, sr):
     "What the user should know."
-    res = [speed_note(speeds, 'in torch'), f"loudness {meta['loudness']:.1f} dB, gain {meta['gain']:.2f}, measured with nam_probe"]
-    if sr!=48000: res.append(f"made for {sr} Hz: the plugin resamples at other rates, the command line player refuses")
+    res = [speed_note(speeds, 'in torch'), f"loudness {meta['loudness']:.1f} dB, gain {meta['gain']:.2f}, "
+                                           "measured with nam_probe"]
+    if sr!=48000:
+        res.append(f"made for {sr} Hz: the plugin resamples at other rates, the command line player refuses")
     return res
 
 # %% ../../nbs/18b_nam.ipynb #c0de6a01
@@ -905,12 +955,15 @@ def render_nam(
     "What the C++ player of the Neural Amp Modeler makes of `x`."
     program = program or os.environ.get('FASTPROAUDIO_NAM_RENDER')
     if not program:
-        raise ValueError("expected the player's program, got none; set FASTPROAUDIO_NAM_RENDER to the path of `render`")
+        raise ValueError("expected the player's program, got none; "
+                         "set FASTPROAUDIO_NAM_RENDER to the path of `render`")
     from fastproaudio.io import read_audio, write_audio
     with tempfile.TemporaryDirectory() as d:
         src,dst = Path(d)/'in.wav',Path(d)/'out.wav'
         write_audio(src, x[None], parse_nam(path)['sample_rate'], subtype='FLOAT')
-        done = subprocess.run([program, str(path), str(src), str(dst)], capture_output=True, text=True, timeout=600)
+        done = subprocess.run([program, str(path), str(src), str(dst)], capture_output=True,
+                              text=True, timeout=600)
         if done.returncode or not dst.exists():
-            raise ValueError(f"{path}: expected the player to play it, got: {(done.stderr or done.stdout)[-300:]}")
+            raise ValueError(f"{path}: "
+                             f"expected the player to play it, got: {(done.stderr or done.stdout)[-300:]}")
         return read_audio(dst)[0][0]

@@ -20,8 +20,11 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from .checks import (block_speeds, check_tol, check_zip, file_place, first_line, fit_for, in_blocks, largest_difference,
-                                        need, over_time, probes, rate_for, speed_note, whole, whole_file, whole_number)
+from .checks import (block_speeds, check_tol, check_zip, file_place, first_line,
+                                        fit_for, in_blocks,
+                                        largest_difference, need, over_time, probes, rate_for,
+                                        speed_note, whole,
+                                        whole_file, whole_number)
 from .core import ExportReport, Target, model_of, say_knobs, set_knob
 from .streaming import _knobs_of, _span, plain_lines, step_of
 
@@ -35,7 +38,7 @@ def channels_in(
 def multiple_of(
     model:nn.Module, # Any
 ) -> int: # Samples
-    "Lengths that a model plays are multiples of this; the stride of a plain convolution is a tuple, and not meant."
+    "Lengths that a model plays are multiples of this; a tuple is the stride of a plain convolution."
     stride = getattr(model, 'stride', 1)
     return stride if isinstance(stride, int) else 1
 
@@ -84,7 +87,8 @@ def lstm_weights(
         layers = [(_array(l.weight_ih), _array(l.weight_hh), _array(l.bias)) for l in model.lstm.layers]
         out,dry = model.out,_array(model.dry)
     else:
-        raise ValueError(f"{type(model).__name__}: expected an LSTMEffect or NAMLSTM among recurrent models; use nn_tilde")
+        raise ValueError(f"{type(model).__name__}: expected an LSTMEffect or NAMLSTM among recurrent models; "
+                         "use nn_tilde")
     if knobs is not None:
         w,u,bias = layers[0]
         layers[0] = w[:, :model.n_in],u,bias+w[:, model.n_in:]@_array(knobs)[0]
@@ -132,7 +136,8 @@ class LSTMStep(nn.Module):
             weights = [getattr(self, f'{k}{i}') for k in ('wi', 'wh', 'bias')] + [self.zero]
             h,c = parts[2*i][None],parts[2*i+1][None]
             # an operator that torch.export keeps; nn.LSTM would be unrolled to one length. 2: an LSTM
-            y,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(y, *weights, h, c, False, [], 2, self.hidden, 1, True, False, False, False)
+            y,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(y, *weights, h, c, False, [], 2, self.hidden, 1, True,
+                                                      False, False, False)
             after += [h[0], c[0]]
         y = nn.functional.linear(y, self.w, self.b) + nn.functional.linear(dry, self.dry)
         return y.permute(1, 2, 0), torch.cat(after, 1)
@@ -163,7 +168,8 @@ def graph_step(
     if not stream: return Whole(model, knobs)
     if not getattr(model, 'recurrent', False): return step_of(model, knobs)
     if not torch.backends.mkldnn.is_available():
-        raise ValueError("torch_export cannot play this model here: it is recurrent, and this torch has no oneDNN; "
+        raise ValueError("torch_export cannot play this model here: it is recurrent, "
+                         "and this torch has no oneDNN; "
                          "use onnx or nn_tilde")
     return LSTMStep(model, knobs)
 
@@ -294,7 +300,7 @@ def prepare(
     target:str, # Name of the format
     sr:int|None, # Hz; None: as the learner's data
     knobs, # As `knobs_for` takes them
-    stream:bool|None, # None: where the model streams and has no strides
+    stream:bool|None, # None: where the model can
 ) -> Prepared: # Tried out
     "A frozen copy and what is known of it; `ValueError` for what the format cannot play."
     model,sr = model_of(obj),rate_for(obj, sr, target)
@@ -305,7 +311,8 @@ def prepare(
     res = Prepared(model, stream, sr, values if about else None, about, [])
     _try_out(res, target, (every, 64*every))
     if about and target=='onnx':
-        res.notes.append(f"input knobs in 0..1, for {'; '.join(map(_span, about))}; without it {say_knobs(about)}")
+        res.notes.append(f"input knobs in 0..1, for {'; '.join(map(_span, about))}; "
+                         f"without it {say_knobs(about)}")
     elif about: res.notes.append(f"knobs baked in: {say_knobs(about)}")
     if not stream:
         lengths = 'length' if every==1 else f'multiple of {every} samples'
@@ -321,7 +328,8 @@ def _try_out(prepared, target, lengths):
             if y.ndim!=3 or y.shape[0]!=1 or y.shape[2]!=n: raise ValueError(f"it gave {list(y.shape)}")
         except Exception as e:                              # whatever the model raises
             name = type(prepared.model).__name__
-            raise ValueError(f"{target} cannot play this {name}: expected (1, channels, {n}) for {list(x.shape)}, "
+            raise ValueError(f"{target} cannot play this {name}: "
+                             f"expected (1, channels, {n}) for {list(x.shape)}, "
                              f"as it must play any length, but {first_line(e)}") from e
 
 def judge(
@@ -352,7 +360,8 @@ def graph_report(
     speeds = block_speeds(effect.block, prepared.sr, n_in)
     lengths = [x.shape[-1] for x in probes(n_in)]
     return ExportReport(target, Path(path), max_diff, lengths, max(speeds.values()), size,
-                        getattr(prepared.model, 'receptive_field', None), prepared.latency, [speed_note(speeds), *prepared.notes])
+                        getattr(prepared.model, 'receptive_field', None), prepared.latency,
+                        [speed_note(speeds), *prepared.notes])
 
 # %% ../../nbs/18d_onnx.ipynb #327e5d03
 _EXPR = re.compile(r'[\w\s+*/(),.<>=-]{0,1000}')
@@ -379,13 +388,14 @@ def _check_expr(s):
         raise ValueError(f"expected sizes as sums and products of symbols, got {str(s)[:60]!r}")
 
 # %% ../../nbs/18d_onnx.ipynb #c0de4a0e
-_MEMBER = re.compile(r'[^/]+/(data/(weights|constants)/(weight_|tensor_)?\w*(_config\.json)?|models/\w+\.json|extra/about\.json'
-                     r'|archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|\.format_version)')
+_MEMBER = re.compile(r'[^/]+/(data/(weights|constants)/(weight_|tensor_)?\w*(_config\.json)?|models/\w+\.json'
+                     r'|extra/about\.json|archive_format|archive_version|byteorder|version|\.format_version'
+                     r'|\.data/(version|serialization_id))')
 
 def check_pt2(
     path, # File
 ):
-    "Raise `ValueError` unless it is a `.pt2` without pickled weights and with nothing but arithmetic in its expressions."
+    "Raise `ValueError` unless it is a `.pt2` without pickled weights, its expressions nothing but arithmetic."
     check_zip(path)
     try:
         with zipfile.ZipFile(path) as z:
@@ -400,8 +410,10 @@ def _check_member(name, data):
         configs = json.loads(data).get('config', {}).values()
         if any(c.get('use_pickle') is not False for c in configs):
             raise ValueError(f"expected raw weights, got pickled ones in {name[:60]}")
-    if name.endswith('.pt'): torch.load(io.BytesIO(data), weights_only=True)    # torch would fall back to running a pickle
-    elif not _MEMBER.fullmatch(name): raise ValueError(f"expected the members that export writes, got {name[:80]!r}")
+    # torch would fall back to running a pickle
+    if name.endswith('.pt'): torch.load(io.BytesIO(data), weights_only=True)
+    elif not _MEMBER.fullmatch(name):
+        raise ValueError(f"expected the members that export writes, got {name[:80]!r}")
     if '/models/' in name:
         for e in _expressions(json.loads(data)): _check_expr(e)
 
@@ -410,7 +422,8 @@ def checked_words(
     path, # Its name, for messages
 ) -> dict: # The same, its numbers in their bounds
     "`ValueError` for a rate, latency or multiple that cannot be."
-    def number(key, low, high, default=None): return whole_number(about.get(key, default), f'{path}: {key}', low, high)
+    def number(key, low, high, default=None):
+        return whole_number(about.get(key, default), f'{path}: {key}', low, high)
     return {**about, 'sr':number('sr', 1000, 384000), 'latency':number('latency', 0, _MOST),
             'multiple':number('multiple', 1, 65536, 1)}
 
@@ -419,15 +432,16 @@ def export_torch_export(
     obj, # Trained `Learner`, or a model
     path, # File to write, `.pt2`
     sr:int=None, # Sample rate, Hz; None: as the learner's data
-    knobs=None, # Settings to bake in: `{name: value}` in the user's units, or a list in 0..1; None: each at its default
-    stream:bool=None, # With a state, for blocks? False: for whole sounds. None: where the model streams and has no strides
+    knobs=None, # Settings to bake in: `{name: value}` in the user's units, or a list in 0..1; None: at defaults
+    stream:bool=None, # With a state, for blocks? False: for whole sounds. None: where the model can
     tol:float=1e-5, # Largest difference from eager allowed, full scale 1
 ) -> ExportReport: # What was checked
     "Write a model as a `torch.export` program, played back before it is named done."
     file_place(path, '.pt2')
     check_tol(tol)
     prepared = prepare(obj, 'torch_export', sr, knobs, stream)
-    if getattr(prepared.model, 'recurrent', False): prepared.notes.append("recurrent layers are oneDNN's: it plays on a CPU")
+    if getattr(prepared.model, 'recurrent', False):
+        prepared.notes.append("recurrent layers are oneDNN's: it plays on a CPU")
     program = graph_of(graph_step(prepared.model, prepared.knobs, prepared.stream))
     with whole_file(path, '.pt2') as tmp:
         with calm(): torch.export.save(program, tmp, extra_files={'about.json':json.dumps(prepared.words)})
@@ -465,7 +479,8 @@ def _from_graph(step, open_knobs=False):
     ins,outs = (['x'], ['y']) if alone else (['x', 'state'], ['y', 'next_state'])
     if open_knobs: ins = ins+['knobs']
     program = graph_of(step, open_knobs)
-    with calm(): written = torch.onnx.export(program, input_names=ins, output_names=outs, dynamo=True, verbose=False)
+    with calm():
+        written = torch.onnx.export(program, input_names=ins, output_names=outs, dynamo=True, verbose=False)
     return written.model_proto,None if alone else step.start
 
 def _gates(w): return np.concatenate([np.split(w, 4)[i] for i in (0, 3, 1, 2)])     # i f g o as ONNX has them: i o f c
@@ -483,7 +498,8 @@ class _Nodes:
     def model(self, ins, outs):
         "The ONNX model; inputs and outputs with their shapes."
         onnx = _onnx()
-        def infos(shapes): return [onnx.helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v) for k,v in shapes.items()]
+        def infos(shapes):
+            return [onnx.helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v) for k,v in shapes.items()]
         consts = [onnx.numpy_helper.from_array(v, k) for k,v in self.consts.items()]
         graph = onnx.helper.make_graph(self.nodes, 'stream', infos(ins), infos(outs), consts)
         return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 18)], ir_version=9)
@@ -506,7 +522,8 @@ def _from_lstm(model, knobs):
 def _knob_nodes(graph, model):
     "The first layer's bias `B0` from the input `knobs`."
     first = model.lstm.layers[0]
-    graph.node('MatMul', ['knobs', graph.const('wk', _gates(_array(first.weight_ih)[:, model.n_in:]).T)], ['kb'])
+    graph.node('MatMul', ['knobs', graph.const('wk',
+                                               _gates(_array(first.weight_ih)[:, model.n_in:]).T)], ['kb'])
     graph.node('Add', ['kb', graph.const('b0', _gates(_array(first.bias))[None])], ['kb0'])
     nought = graph.const('nought', np.zeros((1, first.bias.shape[0]), np.float32))
     graph.node('Concat', ['kb0', nought], ['B0'], axis=1)
@@ -543,7 +560,7 @@ def _finish(proto, start, knobs, words):
     return proto
 
 def _weight_axes(proto):
-    "Name of each weight of a convolution, matrix product or LSTM, and the axis of its output channels; None: the last."
+    "Weights of convolutions, products and LSTMs by name, each with the axis of its output channels; None: the last."
     axes,res = dict(Conv=0, MatMul=None, LSTM=1),{}
     for node in proto.graph.node:
         if node.op_type in axes:
@@ -551,7 +568,7 @@ def _weight_axes(proto):
     return res
 
 def _quantised(proto):
-    "Weights of convolutions, matrices and recurrent layers in 8 bits, a scale for each output channel; the sums stay in float."
+    "Weights in 8 bits, with a scale for each output channel; the sums stay in float."
     onnx = _onnx()
     axes,nodes = _weight_axes(proto),[]
     for t in list(proto.graph.initializer):
@@ -562,7 +579,8 @@ def _quantised(proto):
         scale = np.maximum(np.abs(w).max(others), 1e-12).astype(np.float32)/127
         q = np.round(w/np.expand_dims(scale, others)).astype(np.int8)
         proto.graph.initializer.remove(t)
-        proto.graph.initializer.extend([onnx.numpy_helper.from_array(q, t.name+'_q'), onnx.numpy_helper.from_array(scale, t.name+'_s')])
+        proto.graph.initializer.extend([onnx.numpy_helper.from_array(q, t.name+'_q'),
+                                        onnx.numpy_helper.from_array(scale, t.name+'_s')])
         nodes.append(onnx.helper.make_node('DequantizeLinear', [t.name+'_q', t.name+'_s'], [t.name], axis=axis))
     for node in reversed(nodes): proto.graph.node.insert(0, node)
     return proto
@@ -578,7 +596,8 @@ _KNOB = dict(name=str, lo=(int, float), hi=(int, float), unit=str, default=(int,
 
 def _knobs_said(words, most=1000):
     "The knobs that a file speaks of, checked."
-    def is_knob(o): return isinstance(o, dict) and set(o)==set(_KNOB) and all(isinstance(o[k], t) for k,t in _KNOB.items())
+    def is_knob(o):
+        return isinstance(o, dict) and set(o)==set(_KNOB) and all(isinstance(o[k], t) for k,t in _KNOB.items())
     res = json.loads(words)
     if not isinstance(res, list) or len(res)>most or not all(map(is_knob, res)):
         raise ValueError("expected knobs with name, lo, hi, unit, default and value")
@@ -600,7 +619,8 @@ def _own(path, most=2**28):
     ins,outs = [i.name for i in proto.graph.input],[o.name for o in proto.graph.output]
     sound = ins[:-1] if ins[-1:]==['knobs'] else ins
     if (sound, outs) not in ((['x', 'state'], ['y', 'next_state']), (['x'], ['y'])):
-        raise ValueError("expected inputs x, state, perhaps knobs, and outputs y, next_state, or x and y alone, "
+        raise ValueError("expected inputs x, state, perhaps knobs, and outputs y, next_state, "
+                         "or x and y alone, "
                          f"got {str((ins, outs))[:80]}")
     onnx.checker.check_model(proto)
     return proto
@@ -643,12 +663,12 @@ def export_onnx(
     obj, # Trained `Learner`, or a model that streams
     path, # File to write, `.onnx`
     sr:int=None, # Sample rate, Hz; None: as the learner's data
-    knobs=None, # Where they stand if the host does not set them: `{name: value}`, or a list in 0..1; None: at their defaults
-    stream:bool=None, # With a state, for blocks? False: for whole sounds. None: where the model streams and has no strides
+    knobs=None, # Where they stand if the host sets none: `{name: value}`, or a list in 0..1; None: at defaults
+    stream:bool=None, # With a state, for blocks? False: for whole sounds. None: where the model can
     quantise:bool=False, # Weights in 8 bits; the report says what that costs
     tol:float=1e-5, # Largest difference from eager allowed, full scale 1; not asked of quantised weights
 ) -> ExportReport: # What was checked
-    "Write a graph of any block length with its state, or of any length, played in onnxruntime before it is named done."
+    "Write a graph for blocks or sounds of any length, played in onnxruntime before it is named done."
     for name in ('onnx', 'onnxscript'): need(name, 'fastproaudio[onnx]')
     file_place(path, '.onnx')
     check_tol(tol)
@@ -688,5 +708,7 @@ def _esr(effect, prepared):
     return ((effect(x)-y).square().sum()/y.square().sum().clamp(min=1e-12)).item()
 
 # %% ../../nbs/18d_onnx.ipynb #c0de4a17
-targets = [Target('torch_export', '`torch.export.load`', export_torch_export, load_torch_export, is_torch_export),
-           Target('onnx', 'any ONNX runtime: `(x, state)` to `(y, next_state)`', export_onnx, load_onnx, is_onnx)]
+targets = [Target('torch_export', '`torch.export.load`', export_torch_export, load_torch_export,
+                  is_torch_export),
+           Target('onnx', 'any ONNX runtime: `(x, state)` to `(y, next_state)`', export_onnx,
+                  load_onnx, is_onnx)]

@@ -15,71 +15,86 @@ import torch
 from torch import nn, Tensor
 
 from ..dsp import noise
-from .checks import (block_speeds, fit_for, largest_difference, numbers, probes, rate_for, read_json, speed_note,
+from .checks import (block_speeds, fit_for, largest_difference, numbers, probes, rate_for,
+                                        read_json, speed_note,
                                         whole, whole_file, whole_number)
 from .core import ExportReport, Target, frozen_copy, model_of
+from .onnx import LSTMWeights, lstm_weights
 
 # %% ../../nbs/18e_rtneural.ipynb #8d094dc9
-def _array(t): return t.detach().float().numpy().astype(np.float64)
+def _array(t): return t.detach().float().numpy()
+
+def _is_lstm(model):
+    "Is it one of our LSTMs?"
+    return getattr(model, 'recurrent', False) and hasattr(model,
+                                                          'lstm') and (hasattr(model,
+                                                                               'dry') or hasattr(model, 'head'))
 
 def _lstm_of(model, target):
-    "Layers `(W_ih, W_hh, b)`, head weight and bias, and whether the dry sound is added, of an LSTM model."
-    if hasattr(model, 'nam_tensors') and hasattr(model, 'lstm'):
-        layers = [(_array(w), _array(u), _array(b+v)) for w,u,b,v in map(model._parts, range(model.n_layers))]
-        return layers,_array(model.head.weight),_array(model.head.bias),False
-    layers = [(_array(l.weight_ih), _array(l.weight_hh), _array(l.bias)) for l in model.lstm.layers]
-    dry = model.dry.item()
+    "The arrays of an LSTM, and 1 where the dry sound is added at full level, else 0; `ValueError` for a gain between."
+    parts = lstm_weights(model)
+    dry = 0. if parts.dry is None else parts.dry.item()
     if dry not in (0., 1.):
-        raise ValueError(f"{target} cannot play this {type(model).__name__}: its dry path has a gain of {dry:.4g}, and the format knows 0 and 1; "
-                         "train with model.dry.requires_grad_(False)")
-    return layers,_array(model.out.weight),_array(model.out.bias),bool(dry)
-
-def _is_lstm(model): return getattr(model, 'recurrent', False) and hasattr(model, 'lstm') and (hasattr(model, 'dry') or hasattr(model, 'head'))
+        raise ValueError(f"{target} cannot play this {type(model).__name__}: its dry path has a gain of {dry:.4g}, "
+                         "and the format knows 0 and 1; train with model.dry.requires_grad_(False)")
+    return parts,int(dry)
 
 _ACTS = {nn.Tanh:'tanh', nn.ReLU:'relu', nn.Sigmoid:'sigmoid'}
 
-def _stack_of(model):
-    "The convolutions and activations of an `nn.Sequential`, causal by silence in front; `ValueError` for anything else."
-    res = []
+def _check_conv(m):
+    "Raise `ValueError` for a convolution that RTNeural does not have."
+    if m.stride!=(1,) or m.padding not in ((0,), 'valid') or m.groups!=1:
+        raise ValueError(f"rtneural: expected convolutions of stride 1, one group and no padding, got {m}; "
+                         "silence is put before the sound")
+
+def _check_stack(model):
+    "Raise `ValueError` unless an `nn.Sequential` is convolutions and activations from one channel to one."
     for name,m in model.named_children():
-        if isinstance(m, nn.Conv1d):
-            if m.stride!=(1,) or m.padding not in ((0,), 'valid') or m.groups!=1:
-                raise ValueError(f"rtneural: expected convolutions of stride 1, one group and no padding, got {m}; silence is put before the sound")
-            res.append(('conv1d', _array(m.weight), np.zeros(m.out_channels) if m.bias is None else _array(m.bias), m.dilation[0]))
-        elif type(m) in _ACTS: res.append(('activation', _ACTS[type(m)]))
-        elif isinstance(m, nn.PReLU): res.append(('prelu', _array(m.weight)))
-        else: raise ValueError(f"rtneural: expected Conv1d, Tanh, ReLU, Sigmoid or PReLU, got {type(m).__name__} at {name}; it plays layers one after another, without skips")
-    convs = [r for r in res if r[0]=='conv1d']
-    if not convs or convs[0][1].shape[1]!=1 or convs[-1][1].shape[0]!=1: raise ValueError("rtneural: expected a stack from 1 channel to 1 channel")
-    return res
+        if isinstance(m, nn.Conv1d): _check_conv(m)
+        elif type(m) not in _ACTS and not isinstance(m, nn.PReLU):
+            raise ValueError("rtneural: expected Conv1d, Tanh, ReLU, Sigmoid or PReLU, "
+                             f"got {type(m).__name__} at {name}; "
+                             "it plays layers one after another, without skips")
+    convs = [m for m in model if isinstance(m, nn.Conv1d)]
+    if not convs or convs[0].in_channels!=1 or convs[-1].out_channels!=1:
+        raise ValueError("rtneural: expected a stack from 1 channel to 1 channel")
 
 # %% ../../nbs/18e_rtneural.ipynb #15fd27e4
 def _shape(n): return [None, None, n]
 
-def _lstm_json(layers, w, b):
+def _layer_json(kind, n, weights, **more):
+    "A layer as the format has it."
+    return dict(type=kind, activation='', shape=_shape(n),
+                weights=[np.asarray(w).tolist() for w in weights]) | more
+
+def _lstm_json(parts:LSTMWeights):
     "Layers of an LSTM with its head."
-    res = [dict(type='lstm', activation='', shape=_shape(u.shape[1]), weights=[wi.T.tolist(), u.T.tolist(), bias.tolist()]) for wi,u,bias in layers]
-    return res + [dict(type='dense', activation='', shape=_shape(w.shape[0]), weights=[w.T.tolist(), b.tolist()])]
+    layers = [_layer_json('lstm', parts.hidden, (wi.T, wh.T, bias)) for wi,wh,bias in parts.layers]
+    return [*layers, _layer_json('dense', len(parts.b), (parts.w.T, parts.b))]
 
 def _stack_json(stack):
     "Layers of a convolutional stack."
     res,n = [],1
-    for kind,*r in stack:
-        if kind=='conv1d':
-            w,b,d = r
-            n = w.shape[0]
-            res.append(dict(type='conv1d', activation='', shape=_shape(n), kernel_size=[w.shape[2]], dilation=[d], groups=1,
-                            weights=[w.transpose(2, 1, 0).tolist(), b.tolist()]))
-        elif kind=='activation': res.append(dict(type='activation', activation=r[0], shape=_shape(n), weights=[]))
-        else: res.append(dict(type='prelu', activation='', shape=_shape(n), weights=[np.broadcast_to(r[0], (1, n)).tolist()]))
+    for m in stack:
+        if isinstance(m, nn.Conv1d):
+            n = m.out_channels
+            bias = np.zeros(n) if m.bias is None else _array(m.bias)
+            res.append(_layer_json('conv1d', n, (_array(m.weight).transpose(2, 1, 0), bias),
+                                   kernel_size=[m.kernel_size[0]],
+                                   dilation=[m.dilation[0]], groups=1))
+        elif isinstance(m, nn.PReLU):
+            res.append(_layer_json('prelu', n, (np.broadcast_to(_array(m.weight), (1, n)),)))
+        else: res.append(_layer_json('activation', n, (), activation=_ACTS[type(m)]))
     return res
 
+# %% ../../nbs/18e_rtneural.ipynb #c0de7a05
 class _Stack(nn.Module):
     "A stack of valid convolutions with silence before the sound, for comparison."
     def __init__(self, net):
         super().__init__()
         self.net,self.n_in,self.n_out,self.n_knobs = net,1,1,0
-        self.receptive_field = 1+sum(m.dilation[0]*(m.kernel_size[0]-1) for m in net if isinstance(m, nn.Conv1d))
+        self.receptive_field = 1+sum(m.dilation[0]*(m.kernel_size[0]-1) for m in net
+                                     if isinstance(m, nn.Conv1d))
     def forward(self, x): return self.net(torch.cat([x.new_zeros(*x.shape[:2], self.receptive_field-1), x], -1))
 
 def export_rtneural(
@@ -90,40 +105,50 @@ def export_rtneural(
 ) -> ExportReport: # What was checked
     "Write a model for RTNeural, played back in numpy before it is named done."
     model,sr = model_of(obj),rate_for(obj, sr, 'rtneural')
+    content = dict(in_shape=_shape(1), in_skip=0, samplerate=sr)
     if _is_lstm(model):
         model = fit_for(obj, 'rtneural', mono=True)
-        layers,w,b,dry = _lstm_of(model, 'rtneural')
-        content,notes = _lstm_json(layers, w, b),_lstm_notes(layers, dry)
+        parts,content['in_skip'] = _lstm_of(model, 'rtneural')
+        content['layers'],notes = _lstm_json(parts),_lstm_notes(parts, content['in_skip'])
     elif isinstance(model, nn.Sequential):
-        content,dry,notes = _stack_json(_stack_of(model)),False,["AIDA-X plays LSTMs only: this file is for a program that loads it with RTNeural itself"]
+        _check_stack(model)
         model = _Stack(frozen_copy(model))
-    else: raise ValueError(f"rtneural cannot play this {type(model).__name__}: expected a NAMLSTM, an LSTMEffect or an nn.Sequential of Conv1d and activations")
-    report = _written(path, dict(in_shape=_shape(1), in_skip=int(dry), samplerate=sr, layers=content), 'rtneural', model, sr, tol)
+        content['layers'],notes = _stack_json(model.net),["AIDA-X plays LSTMs only: "+_LOADS_ITSELF]
+    else:
+        raise ValueError(f"rtneural cannot play this {type(model).__name__}: "
+                         "expected a NAMLSTM, an LSTMEffect or an nn.Sequential of Conv1d and activations")
+    report = _written(path, content, 'rtneural', model, sr, tol)
     report.notes += notes
     return report
 
-_AIDA = (8, 12, 16, 20, 32, 40, 64, 80)     # the sizes of LSTM that AIDA-X is compiled for (its model_variant.hpp)
+# the sizes of LSTM that AIDA-X is compiled for (its model_variant.hpp)
+_AIDA = (8, 12, 16, 20, 32, 40, 64, 80)
+_LOADS_ITSELF = "this file is for a program that loads it with RTNeural itself"
 
-def _lstm_notes(layers, dry):
+def _lstm_notes(parts, dry):
     "Which players of RTNeural files are for this one."
-    sizes = f"AIDA-X plays one LSTM of {', '.join(map(str, _AIDA[:-1]))} or {_AIDA[-1]} units"
-    fits = len(layers)==1 and layers[0][1].shape[1] in _AIDA
-    notes = [] if fits else [f"{sizes}: this file is for a program that loads it with RTNeural itself"]
-    if dry: notes.append("the host adds the dry sound, as in_skip says and AIDA-X does; RTNeural's own loader does not read it")
+    notes = []
+    if len(parts.layers)>1 or parts.hidden not in _AIDA:
+        notes.append(f"AIDA-X plays one LSTM of {', '.join(map(str, _AIDA[:-1]))} or {_AIDA[-1]} units: {_LOADS_ITSELF}")
+    if dry:
+        notes.append("the host adds the dry sound, as in_skip says and AIDA-X does; "
+                     "RTNeural's own loader does not read it")
     return notes
 
 def _written(path, content, target, model, sr, tol):
     "Write, play back, compare, report."
-    inputs = probes(lengths=(1, 100, 1500))
+    inputs,silence = probes(lengths=(1, 100, 1500)),model.receptive_field-1
     with whole_file(path, '.json') as tmp:
         tmp.write_text(json.dumps(content, allow_nan=False), encoding='utf-8')
         play = _PLAYERS[target](tmp)
-        silence = model.receptive_field-1
-        worst = largest_difference(lambda x: _after(play, silence, x), whole(model), inputs, tol, 'numpy player')
+        worst = largest_difference(lambda x: _after(play, silence, x), whole(model), inputs, tol,
+                                   'numpy player')
         size = tmp.stat().st_size
     speeds = block_speeds(lambda x: play(x[0, 0].numpy()), sr)
-    return ExportReport(target, Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size, model.receptive_field, 0,
-                        [speed_note(speeds, 'our reader in numpy'), "the host starts from zeros: play silence before the sound, or expect its first moments to differ"])
+    notes = [speed_note(speeds, 'our reader in numpy'),
+             "the host starts from zeros: play silence before the sound, or expect its first moments to differ"]
+    return ExportReport(target, Path(path), worst, [x.shape[-1] for x in inputs], max(speeds.values()), size,
+                        model.receptive_field, 0, notes)
 
 def _after(play, silence, x):
     "Play `x` with `silence` samples before it, as our models hear it."
@@ -150,42 +175,69 @@ def _play_conv(kernel, bias, d, x):
     x = np.concatenate([np.zeros((past, x.shape[1])), x])
     return bias + sum(x[k*d:len(x)-past+k*d]@w for k,w in enumerate(kernel))
 
-def _layer(l, n, what):
-    "A checked layer as a function of `(n, channels)`, and its width."
-    if not isinstance(l, dict): raise ValueError(f"{what}: expected an object, got {type(l).__name__}")
-    shape,kind,act = l.get('shape'),l.get('type'),l.get('activation', '')
-    if not isinstance(shape, list) or not shape: raise ValueError(f"{what}: expected a shape, got {str(shape)[:40]}")
-    m,w = whole_number(shape[-1], f'{what}: shape', 1, 4096),l.get('weights')
-    if not isinstance(act, str) or act not in _NP: raise ValueError(f"{what}: expected an activation among {', '.join(sorted(_NP))}, got {str(act)[:40]!r}")
-    need = dict(lstm=3, dense=2, conv1d=2, prelu=1, activation=0).get(kind) if isinstance(kind, str) else None
-    if need is None: raise ValueError(f"{what}: expected lstm, dense, conv1d, prelu or activation, got {str(kind)[:40]!r}")
-    if not isinstance(w, list) or len(w)!=need: raise ValueError(f"{what}: expected {need} weights, got {str(w)[:40]}")
-    f = {'lstm':_lstm_fn, 'dense':_dense_fn, 'conv1d':_conv_fn, 'prelu':_prelu_fn, 'activation':_act_fn}[kind](l, w, n, m, what)
-    return (lambda x: _NP[act](f(x))),m
+def _matrix(v, what, *shape): return numbers(v, what, shape, np.float64)
 
-def _arr(w, what, shape): return numbers(w, what, shape, np.float64)
-def _lstm_fn(l, w, n, m, what):
-    k,u,b = _arr(w[0], what, (n, 4*m)),_arr(w[1], what, (m, 4*m)),_arr(w[2], what, (4*m,))
-    return lambda x: _play_lstm(k, u, b, x)
-def _dense_fn(l, w, n, m, what):
-    k,b = _arr(w[0], what, (n, m)),_arr(w[1], what, (m,))
-    return lambda x: x@k+b
-def _conv_fn(l, w, n, m, what):
-    one = lambda key,high: whole_number(v[0] if isinstance(v := l.get(key), list) and v else v, f'{what}: {key}', 1, high)
-    ks,d = one('kernel_size', 4096),one('dilation', 2**20)
-    if l.get('groups', 1)!=1: raise ValueError(f"{what}: expected one group, got {str(l['groups'])[:40]}")
-    if (ks-1)*d>2**20: raise ValueError(f"{what}: expected a reach of at most {2**20} samples, got {(ks-1)*d}")
-    k,b = _arr(w[0], what, (ks, n, m)),_arr(w[1], what, (m,))
-    return lambda x: _play_conv(k, b, d, x)
-def _prelu_fn(l, w, n, m, what):
+def _lstm_fn(layer, n, m, what):
+    w,u,bias = layer['weights']
+    w,u,bias = _matrix(w, what, n, 4*m),_matrix(u, what, m, 4*m),_matrix(bias, what, 4*m)
+    return lambda x: _play_lstm(w, u, bias, x)
+
+def _dense_fn(layer, n, m, what):
+    w,bias = _matrix(layer['weights'][0], what, n, m),_matrix(layer['weights'][1], what, m)
+    return lambda x: x@w+bias
+
+def _conv_fn(layer, n, m, what):
+    def one(key, high):
+        v = layer.get(key)
+        return whole_number(v[0] if isinstance(v, list) and v else v, f'{what}: {key}', 1, high)
+    ks,dilation = one('kernel_size', 4096),one('dilation', 2**20)
+    if layer.get('groups', 1)!=1:
+        raise ValueError(f"{what}: expected one group, got {str(layer['groups'])[:40]}")
+    if (ks-1)*dilation>2**20:
+        raise ValueError(f"{what}: expected a reach of at most {2**20} samples, got {(ks-1)*dilation}")
+    w,bias = _matrix(layer['weights'][0], what, ks, n, m),_matrix(layer['weights'][1], what, m)
+    return lambda x: _play_conv(w, bias, dilation, x)
+
+def _prelu_fn(layer, n, m, what):
     if m!=n: raise ValueError(f"{what}: expected {n} channels, got {m}")
-    a = _arr(w[0], what, (1, n))
-    return lambda x: np.where(x>0, x, a*x)
-def _act_fn(l, w, n, m, what):
+    slopes = _matrix(layer['weights'][0], what, 1, n)
+    return lambda x: np.where(x>0, x, slopes*x)
+
+def _act_fn(_layer, n, m, what):
     if m!=n: raise ValueError(f"{what}: expected {n} channels, got {m}")
     return lambda x: x
 
+_KINDS = dict(lstm=(_lstm_fn, 3), dense=(_dense_fn, 2), conv1d=(_conv_fn, 2), prelu=(_prelu_fn, 1),
+              activation=(_act_fn, 0))
+# with how many arrays of weights
+
+def _checked_layer(layer, n, what):
+    "A layer as a function of `(samples, n)`, and its width."
+    if not isinstance(layer, dict): raise ValueError(f"{what}: expected an object, got {type(layer).__name__}")
+    shape,kind,act = layer.get('shape'),layer.get('type'),layer.get('activation', '')
+    if not isinstance(shape, list) or not shape:
+        raise ValueError(f"{what}: expected a shape, got {str(shape)[:40]}")
+    m,weights = whole_number(shape[-1], f'{what}: shape', 1, 4096),layer.get('weights')
+    if not isinstance(act, str) or act not in _NP:
+        raise ValueError(f"{what}: expected an activation among {', '.join(sorted(_NP))}, "
+                         f"got {str(act)[:40]!r}")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"{what}: expected lstm, dense, conv1d, prelu or activation, got {str(kind)[:40]!r}")
+    make,n_weights = _KINDS[kind]
+    if not isinstance(weights, list) or len(weights)!=n_weights:
+        raise ValueError(f"{what}: expected {n_weights} weights, got {str(weights)[:40]}")
+    play = make(layer, n, m, what)
+    return (lambda x: _NP[act](play(x))),m
+
 # %% ../../nbs/18e_rtneural.ipynb #64e08cc8
+def _player(fns, skip):
+    "Layers one after another, and the dry sound where `skip` is 1: a function of `(n,)`, from zeros."
+    def play(x):
+        y = dry = np.asarray(x, dtype=np.float64)[:, None]
+        for f in fns: y = f(y)
+        return (y+skip*dry)[:, 0]
+    return play
+
 def rtneural_player(
     path, # File
 ): # Function of `(n,)`, from zeros
@@ -193,38 +245,38 @@ def rtneural_player(
     what,raw = str(path),read_json(path)
     layers,skip = raw.get('layers'),whole_number(raw.get('in_skip', 0), f'{what}: in_skip', 0, 1)
     for k in ('in_gain', 'out_gain'):
-        if raw.get(k, 0)!=0: raise ValueError(f"{what}: expected {k} 0 dB, got {str(raw[k])[:40]}; put the gain into the weights")
-    if not isinstance(layers, list) or not 1<=len(layers)<=500: raise ValueError(f"{what}: expected 1 to 500 layers, got {str(layers)[:40]}")
+        if raw.get(k, 0)!=0:
+            raise ValueError(f"{what}: expected {k} 0 dB, got {str(raw[k])[:40]}; "
+                             "put the gain into the weights")
+    if not isinstance(layers, list) or not 1<=len(layers)<=500:
+        raise ValueError(f"{what}: expected 1 to 500 layers, got {str(layers)[:40]}")
     fns,n = [],1
-    for i,l in enumerate(layers):
-        f,n = _layer(l, n, f'{what}: layer {i}')
-        fns.append(f)
+    for i,layer in enumerate(layers):
+        play,n = _checked_layer(layer, n, f'{what}: layer {i}')
+        fns.append(play)
     if n!=1: raise ValueError(f"{what}: expected one channel out, got {n}")
-    def play(x):
-        y = dry = np.asarray(x, dtype=np.float64)[:, None]
-        for f in fns: y = f(y)
-        return (y+skip*dry)[:, 0]
-    return play
+    return _player(fns, skip)
 
 def guitarml_player(
     path, # File
 ): # Function of `(n,)`, from zeros
     "A player of a GuitarML file in numpy; `ValueError` in one sentence for a damaged one."
     what,raw = str(path),read_json(path)
-    d,s = raw.get('model_data'),raw.get('state_dict')
-    if not isinstance(d, dict) or not isinstance(s, dict): raise ValueError(f"{what}: expected model_data and state_dict, got {sorted(map(str, raw))[:4]}")
+    about,state = raw.get('model_data'),raw.get('state_dict')
+    if not isinstance(about, dict) or not isinstance(state, dict):
+        raise ValueError(f"{what}: expected model_data and state_dict, got {sorted(map(str, raw))[:4]}")
     for k,v in dict(unit_type='LSTM', input_size=1, output_size=1).items():
-        if d.get(k)!=v: raise ValueError(f"{what}: expected {k} {v}, got {str(d.get(k))[:40]!r}")
-    h,l,skip = [whole_number(d.get(k), f'{what}: {k}', *r) for k,r in (('hidden_size', (1, 1024)), ('num_layers', (1, 32)), ('skip', (0, 1)))]
-    get = lambda k,shape: numbers(s.get(k), f'{what}: {k}', shape, np.float64)
-    layers = [(get(f'rec.weight_ih_l{i}', (4*h, h if i else 1)).T, get(f'rec.weight_hh_l{i}', (4*h, h)).T,
-               get(f'rec.bias_ih_l{i}', (4*h,))+get(f'rec.bias_hh_l{i}', (4*h,))) for i in range(l)]
-    w,b = get('lin.weight', (1, h)),get('lin.bias', (1,))
-    def play(x):
-        y = dry = np.asarray(x, dtype=np.float64)[:, None]
-        for p in layers: y = _play_lstm(*p, y)
-        return (y@w.T+b+skip*dry)[:, 0]
-    return play
+        if about.get(k)!=v: raise ValueError(f"{what}: expected {k} {v}, got {str(about.get(k))[:40]!r}")
+    def number(key, low, high): return whole_number(about.get(key), f'{what}: {key}', low, high)
+    h,skip = number('hidden_size', 1, 1024),number('skip', 0, 1)
+    def get(key, *shape): return _matrix(state.get(key), f'{what}: {key}', *shape)
+    def layer(i):
+        w,u = get(f'rec.weight_ih_l{i}', 4*h, h if i else 1).T,get(f'rec.weight_hh_l{i}', 4*h, h).T
+        bias = get(f'rec.bias_ih_l{i}', 4*h)+get(f'rec.bias_hh_l{i}', 4*h)
+        return lambda x: _play_lstm(w, u, bias, x)
+    fns = [layer(i) for i in range(number('num_layers', 1, 32))]
+    w,bias = get('lin.weight', 1, h),get('lin.bias', 1)
+    return _player([*fns, lambda x: x@w.T+bias], skip)
 
 _PLAYERS = dict(rtneural=rtneural_player, guitarml=guitarml_player)
 
@@ -237,23 +289,30 @@ def export_guitarml(
 ) -> ExportReport: # What was checked
     "Write an LSTM for the players of GuitarML, played back in numpy before it is named done."
     sr = rate_for(obj, sr, 'guitarml')
-    if not _is_lstm(model_of(obj)): raise ValueError(f"guitarml cannot play this {type(model_of(obj)).__name__}: expected a NAMLSTM or LSTMEffect")
+    if not _is_lstm(model_of(obj)):
+        raise ValueError(f"guitarml cannot play this {type(model_of(obj)).__name__}: "
+                         "expected a NAMLSTM or LSTMEffect")
     model = fit_for(obj, 'guitarml', mono=True)
-    layers,w,b,dry = _lstm_of(model, 'guitarml')
-    h = layers[0][1].shape[1]
-    data = dict(model='SimpleRNN', input_size=1, skip=int(dry), output_size=1, unit_type='LSTM', num_layers=len(layers), hidden_size=h, bias_fl=True)
-    state = {f'rec.{k}_l{i}':v.tolist() for i,(wi,u,bias) in enumerate(layers)
-             for k,v in dict(weight_ih=wi, weight_hh=u, bias_ih=bias, bias_hh=0*bias).items()}
-    report = _written(path, dict(model_data=data, state_dict={**state, 'lin.weight':w.tolist(), 'lin.bias':b.tolist()}), 'guitarml', model, sr, tol)
-    report.notes.append(_guitarml_note(h, len(layers), dry, sr))
+    parts,dry = _lstm_of(model, 'guitarml')
+    n_layers = len(parts.layers)
+    about = dict(model='SimpleRNN', input_size=1, skip=dry, output_size=1, unit_type='LSTM',
+                 num_layers=n_layers,
+                 hidden_size=parts.hidden, bias_fl=True)
+    state = {f'rec.{k}_l{i}':v.tolist() for i,(wi,wh,bias) in enumerate(parts.layers)
+             for k,v in dict(weight_ih=wi, weight_hh=wh, bias_ih=bias, bias_hh=0*bias).items()}
+    state |= {'lin.weight':parts.w.tolist(), 'lin.bias':parts.b.tolist()}
+    report = _written(path, dict(model_data=about, state_dict=state), 'guitarml', model, sr, tol)
+    report.notes.append(_guitarml_note(parts.hidden, n_layers, dry, sr))
     return report
 
 def _guitarml_note(h, n_layers, dry, sr):
     "Which plugin is for this file: they read the weights of one layer, and neither its size nor `skip`."
-    if n_layers==1 and dry and h==20: return "NeuralPi plays it, at the rate of its device"
-    if n_layers==1 and dry and h==40:
-        return "Proteus plays it" if sr==44100 else f"Proteus plays it as if it were made for 44100 Hz, not {sr}: train at 44100 Hz"
-    return ("NeuralPi plays one layer of 20 units and Proteus one of 40, both with the dry sound added whatever the file says: "
+    fits = n_layers==1 and dry
+    if fits and h==20: return "NeuralPi plays it, at the rate of its device"
+    if fits and h==40 and sr==44100: return "Proteus plays it"
+    if fits and h==40: return f"Proteus plays it as if it were made for 44100 Hz, not {sr}: train at 44100 Hz"
+    return ("NeuralPi plays one layer of 20 units and Proteus one of 40, "
+            "both with the dry sound added whatever the file says: "
             "this one would sound wrong there, and is for players that read hidden_size, num_layers and skip")
 
 # %% ../../nbs/18e_rtneural.ipynb #d1ef6e0c
@@ -270,7 +329,8 @@ class NumbersEffect(nn.Module):
     def forward(self,
         x:Tensor, # `(1, samples)`
     ) -> Tensor: # `(1, samples)`
-        if x.ndim!=2 or x.shape[0]!=1: raise ValueError(f"{self.path}: expected (1, samples), got {list(x.shape)}")
+        if x.ndim!=2 or x.shape[0]!=1:
+            raise ValueError(f"{self.path}: expected (1, samples), got {list(x.shape)}")
         return torch.from_numpy(self.play(x[0].numpy())).float()[None]
 
 def _has(path, key):
@@ -299,7 +359,8 @@ def load_rtneural(
 def _rate_in(raw):
     "The sample rate in a file, Hz, where plugins look for it (our first files said `sample_rate`); None: it says none."
     about = raw.get('metadata')
-    for v in (about.get('samplerate') if isinstance(about, dict) else None, raw.get('samplerate'), raw.get('sample_rate')):
+    inner = about.get('samplerate') if isinstance(about, dict) else None
+    for v in (inner, raw.get('samplerate'), raw.get('sample_rate')):
         if type(v) in (int, float) and 0<v<=10**6: return int(v)
     return None
 
@@ -310,7 +371,8 @@ def load_guitarml(
     return NumbersEffect(path, guitarml_player(path))
 
 # %% ../../nbs/18e_rtneural.ipynb #c0de7a01
-targets = [Target('rtneural', 'players built on RTNeural, such as AIDA-X', export_rtneural, load_rtneural, is_rtneural),
+targets = [Target('rtneural', 'players built on RTNeural, such as AIDA-X', export_rtneural,
+                  load_rtneural, is_rtneural),
            Target('guitarml', 'GuitarML, Proteus and NeuralPi', export_guitarml, load_guitarml, is_guitarml)]
 
 # %% ../../nbs/18e_rtneural.ipynb #491117b4
@@ -321,7 +383,12 @@ def render_rtneural(
 ) -> Tensor: # `(n,)`, from zeros
     "What a plugin built on RTNeural makes of `x`."
     program = program or os.environ.get('FASTPROAUDIO_RTNEURAL_RENDER')
-    if not program: raise ValueError("expected the player's program, got none; compile tools/rtneural_render.cpp and name it in FASTPROAUDIO_RTNEURAL_RENDER")
-    done = subprocess.run([program, str(path)], input=x.float().contiguous().numpy().tobytes(), capture_output=True, timeout=600)
-    if done.returncode or len(done.stdout)!=4*len(x): raise ValueError(f"{path}: expected RTNeural to play it, got: {done.stderr.decode(errors='replace')[-300:]}")
+    if not program:
+        raise ValueError("expected the player's program, got none; "
+                         "compile tools/rtneural_render.cpp and name it in FASTPROAUDIO_RTNEURAL_RENDER")
+    done = subprocess.run([program, str(path)], input=x.float().contiguous().numpy().tobytes(),
+                          capture_output=True, timeout=600)
+    if done.returncode or len(done.stdout)!=4*len(x):
+        raise ValueError(f"{path}: "
+                         f"expected RTNeural to play it, got: {done.stderr.decode(errors='replace')[-300:]}")
     return torch.from_numpy(np.frombuffer(done.stdout, np.float32).copy())
