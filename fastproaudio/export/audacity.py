@@ -4,28 +4,59 @@
 
 # %% auto #0
 __all__ = ['WaveformToWaveformBase', 'WaveformToLabelsBase', 'DOMAINS', 'EFFECT_TYPES', 'WaveformToWaveform', 'WaveformToLabels',
-           'Effect', 'fit_model', 'validate_metadata', 'make_metadata', 'check_archive', 'get_example_inputs',
+           'Effect', 'fit_model', 'check_archive', 'validate_metadata', 'make_metadata', 'get_example_inputs',
            'test_run', 'save_model', 'LoadedEffect', 'is_audacity', 'load_audacity', 'check_inputs', 'export_audacity']
 
 # %% ../../nbs/18a_audacity.ipynb #df17e497
-import ast, io, json, random, re, time, warnings, zipfile
+import ast, io, json, random, re, warnings, zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Tuple
 
 import torch
 from torch import nn, Tensor
 
-from ..dsp import noise
-from .checks import block_speeds, check_tol, check_torchscript, over_time, rate_for, read_json, speed_note
-from ..dsp import one_thread
-from .core import ExportReport, Target, check_path, frozen_copy, knobs_for, model_of, say_knobs, whole_folder
+from ..dsp import noise, one_thread
+from .checks import (block_speeds, check_tol, check_torchscript, first_line, over_time,
+                                        pace, rate_for,
+                                        read_json, speed_note)
+from .core import (ExportReport, Target, check_path, frozen_copy, knobs_for,
+                                      model_of, say_knobs,
+                                      whole_folder)
 
-# %% ../../nbs/18a_audacity.ipynb #4dd915e7
-def _check_block(x, what):
+# %% ../../nbs/18a_audacity.ipynb #c0de5a0a
+def check_block(
+    x:Tensor, # Candidate
+    what:str, # Its name, for the message
+):
+    "Raise `ValueError` unless it is `(channels, samples)`, neither empty."
     if x.ndim!=2 or x.shape[0]<1 or x.shape[1]<1:
         raise ValueError(f"expected {what} (channels, samples), got {list(x.shape)}")
 
+def check_same_length(
+    x:Tensor, # In
+    y:Tensor, # Out
+):
+    "Raise `ValueError` unless an effect kept the length of a block."
+    check_block(y, 'output')
+    if y.shape[1]!=x.shape[1]:
+        raise ValueError(f"expected as many samples out as in, got {y.shape[1]} for {x.shape[1]}")
+
+def check_labels(
+    labels:Tensor, # Candidate class indices
+    times:Tensor, # Their start and end, s
+):
+    "Raise `ValueError` unless a listener's answer is what a host can show."
+    if labels.ndim!=1 or labels.dtype!=torch.int64:
+        raise ValueError(f"expected class indices (n,) of int64, got {list(labels.shape)} of {labels.dtype}")
+    if list(times.shape)!=[len(labels), 2]:
+        raise ValueError(f"expected timestamps ({len(labels)}, 2) beside {len(labels)} labels, "
+                         f"got {list(times.shape)}")
+    if (times<0).any() or (times[:, 0]>=times[:, 1]).any():
+        raise ValueError("expected timestamps with 0 <= start < end, in seconds")
+
+# %% ../../nbs/18a_audacity.ipynb #4dd915e7
 class WaveformToWaveform(nn.Module):
     "An effect on one block: define `do_forward_pass(x)` from `(channels, samples)` to `(tracks, samples)`."
     def __init__(self,
@@ -34,21 +65,16 @@ class WaveformToWaveform(nn.Module):
         super().__init__()
         if model is not None: self.model = model.eval()
 
-    def do_forward_pass(self, x:Tensor) -> Tensor: raise NotImplementedError("a subclass defines "
-                                                                             "do_forward_pass(x)")
+    def do_forward_pass(self, x:Tensor) -> Tensor:
+        raise NotImplementedError("a subclass defines do_forward_pass(x)")
 
     def forward(self,
         x:Tensor, # `(channels, samples)`
     ) -> Tensor: # `(tracks, samples)`
-        if not torch.jit.is_scripting(): _check_block(x, 'input')
+        if not torch.jit.is_scripting(): check_block(x, 'input')
         y = self.do_forward_pass(x)
-        if not torch.jit.is_scripting(): _check_same_length(x, y)
+        if not torch.jit.is_scripting(): check_same_length(x, y)
         return y
-
-def _check_same_length(x, y):
-    _check_block(y, 'output')
-    if y.shape[1]!=x.shape[1]:
-        raise ValueError(f"expected as many samples out as in, got {y.shape[1]} for {x.shape[1]}")
 
 # %% ../../nbs/18a_audacity.ipynb #051644f6
 class WaveformToLabels(nn.Module):
@@ -65,21 +91,13 @@ class WaveformToLabels(nn.Module):
     def forward(self,
         x:Tensor, # `(channels, samples)`
     ) -> Tuple[Tensor, Tensor]: # `(n,)` int64, `(n, 2)` seconds from the start of the block
-        if not torch.jit.is_scripting(): _check_block(x, 'input')
+        if not torch.jit.is_scripting(): check_block(x, 'input')
         labels,times = self.do_forward_pass(x)
-        if not torch.jit.is_scripting(): _check_labels(labels, times)
+        if not torch.jit.is_scripting(): check_labels(labels, times)
         return labels,times
 
-def _check_labels(labels, times):
-    if labels.ndim!=1 or labels.dtype!=torch.int64:
-        raise ValueError(f"expected class indices (n,) of int64, got {list(labels.shape)} of {labels.dtype}")
-    if list(times.shape)!=[len(labels), 2]:
-        raise ValueError(f"expected timestamps ({len(labels)}, 2) beside {len(labels)} labels, got "
-                         f"{list(times.shape)}")
-    if (times<0).any() or (times[:, 0]>=times[:, 1]).any():
-        raise ValueError("expected timestamps with 0 <= start < end, in seconds")
-
-WaveformToWaveformBase,WaveformToLabelsBase = WaveformToWaveform,WaveformToLabels   # the names of early versions
+WaveformToWaveformBase = WaveformToWaveform                 # the names of early versions
+WaveformToLabelsBase = WaveformToLabels
 
 # %% ../../nbs/18a_audacity.ipynb #7ee5b669
 class Effect(WaveformToWaveform):
@@ -96,7 +114,8 @@ class Effect(WaveformToWaveform):
         multiple:int=1, # The model's input must be a multiple of this
     ):
         super().__init__(model)
-        self.n_in,self.n_out,self.before,self.after,self.multiple = n_in,n_out,before,after,multiple
+        self.n_in,self.n_out = n_in,n_out
+        self.before,self.after,self.multiple = before,after,multiple
         self.has_knobs = knobs is not None
         self.register_buffer('knobs', torch.zeros(1, 0) if knobs is None else knobs.reshape(1, -1).float())
 
@@ -134,98 +153,28 @@ def fit_model(
 ) -> Effect: # Any length in, the same length out
     "`model` in the padding with which it keeps every length from one sample on."
     n_in = n_in or getattr(model, 'n_in', None) or _first_width(model)
-    probe = torch.zeros(1, n_in, 2**16)
-    try: y = model(probe) if knobs is None else model(probe, knobs.reshape(1, -1).float())
-    except Exception as e:
-        raise ValueError(f"{type(model).__name__}: expected a model of {list(probe.shape)}, but it raised: "
-                         f"{e}") from e
-    if not isinstance(y, Tensor) or y.ndim!=3 or y.shape[0]!=1:
-        raise ValueError(f"{type(model).__name__}: expected (batch, channels, samples) for "
-                         f"{list(probe.shape)}, "
-                         f"got {_shape(y)}")
-    eaten = probe.shape[2]-y.shape[2]
+    n = 2**16
+    n_out,n_kept = _answer(model, torch.zeros(1, n_in, n), knobs)
+    eaten = n-n_kept
     if not 0<=lookahead<=max(0, eaten):
         raise ValueError(f"expected a lookahead of 0..{eaten} samples that the model eats, got {lookahead}")
-    fault = f"got {y.shape[2]} samples for {probe.shape[2]}"
+    fault = f"got {n_kept} samples for {n}"
     for multiple in (2**i for i in range(13) if eaten>=0):
-        res = Effect(model, n_in, y.shape[1], knobs, max(0, eaten-lookahead), lookahead, multiple)
+        res = Effect(model, n_in, n_out, knobs, max(0, eaten-lookahead), lookahead, multiple)
         fault = next(filter(None, (_fault_at(res, n) for n in (1, 2, 3, 5, 100, 1001, 4097))), None)
         if fault is None: return res
     raise ValueError(f"{type(model).__name__}: expected a model that keeps its length, {fault}; "
                      "pad inside the model, with torch.cat")
 
-def _shape(y): return list(y.shape) if isinstance(y, Tensor) else type(y).__name__
-
-# %% ../../nbs/18a_audacity.ipynb #3239bb1b
-DOMAINS = ('music', 'environmental', 'speech', 'other')
-EFFECT_TYPES = ('waveform-to-waveform', 'waveform-to-labels')
-
-def _is_texts(v): return isinstance(v, (list, tuple)) and all(isinstance(o, str) for o in v)
-
-def _text(most):
-    "Check a text of at most `most` characters."
-    def check(v):
-        if not isinstance(v, str): return f"text, got {v!r}"
-        return None if len(v)<=most else f"text of at most {most} characters, got {len(v)}"
-    return check
-
-def _one_of(*choices): return lambda v: None if v in choices else f"{' or '.join(map(str, choices))}, got {v!r}"
-
-def _rate(v):
-    if type(v) is not int: return f"a whole number of Hz, got {v!r}; write int(sr)"
-    return None if 0<v<=384000 else f"1..384000 Hz, got {v}"
-
-def _domains(v):
-    if not _is_texts(v) or len(v)>4 or any(o not in DOMAINS for o in v):
-        return f"a list of at most 4 of {', '.join(DOMAINS)}, got {v!r}"
-
-def _tags(v):
-    if not _is_texts(v): return f"a list of texts, may be empty, got {v!r}"
-    if len(v)>5 or len(set(v))<len(v): return f"at most 5 different tags, got {v!r}"
-    long = [o for o in v if len(o)>15]
-    return f"tags of at most 15 characters, got {long[0]!r}" if long else None
-
-def _labels(v):
-    if not _is_texts(v) or not len(v): return f"a list with a name for each track or class, got {v!r}"
-
-def _yes_no(v): return None if isinstance(v, bool) else f"true or false, got {v!r}"
-
-_FIELDS = dict(sample_rate=_rate, domain_tags=_domains, short_description=_text(60), long_description=_text(280),
-               tags=_tags, labels=_labels, effect_type=_one_of(*EFFECT_TYPES), multichannel=_yes_no)
-
-# %% ../../nbs/18a_audacity.ipynb #2c43f6a4
-def validate_metadata(
-    meta:dict, # What `metadata.json` shall hold
-    n_tracks:Optional[int]=None, # Tracks that the effect writes, when known
-) -> Tuple[bool, str]: # Fit to load?, and one line for each fault
-    "Check metadata against the schema and against what the host asks besides, offline."
-    if not isinstance(meta, dict): return False,f"expected a dict of metadata, got {type(meta).__name__}"
-    faults = [f"{k}: missing" + ("; write [] for none" if k=='tags' else '') for k in _FIELDS if k not in meta]
-    faults += [f"{k}: expected {f(meta[k])}" for k,f in _FIELDS.items() if k in meta and f(meta[k])]
-    faults += [f"{k}: expected text, got {meta[k]!r}" for k in ('name', 'author') if not isinstance(meta.get(k, ''), str)]
-    if n_tracks and not faults and meta['effect_type']==EFFECT_TYPES[0] and len(meta['labels'])!=n_tracks:
-        faults.append(f"labels: expected {n_tracks}, one for each track, got {len(meta['labels'])}")
-    return not faults, '\n'.join(faults) or 'ok'
-
-# %% ../../nbs/18a_audacity.ipynb #4e5fc018
-def make_metadata(
-    sr:int, # Sample rate, Hz
-    name:str, # Shown in the host
-    n_tracks:Optional[int]=1, # Tracks that the effect writes; None: it writes labels, and `labels` names its classes
-    multichannel:bool=False, # Does the effect take stereo?
-    **fields, # Any field of the schema, instead of the default
-) -> dict: # Checked metadata
-    "Metadata with defaults for all that was not said; `ValueError` lists the faults."
-    labels = [f'track {i+1}' for i in range(n_tracks or 0)]
-    if n_tracks==1: labels = ['processed']
-    if n_tracks==2 and multichannel: labels = ['left', 'right']
-    sr = int(sr) if isinstance(sr, float) and sr==int(sr) else sr
-    meta = dict(sample_rate=sr, domain_tags=['music'], short_description=f'{name}: an audio effect'[:60],
-        long_description=f'{name}: a neural audio effect trained with fastproaudio.'[:280], tags=[], labels=labels,
-        effect_type=EFFECT_TYPES[0], multichannel=multichannel, name=name) | fields
-    ok,msg = validate_metadata(meta, n_tracks)
-    if not ok: raise ValueError(f"expected metadata that the host accepts, got\n{msg}")
-    return meta
+def _answer(model, x, knobs):
+    "Channels and samples of what a model gives for `x`."
+    name = type(model).__name__
+    try: y = model(x) if knobs is None else model(x, knobs.reshape(1, -1).float())
+    except Exception as e:
+        raise ValueError(f"{name}: expected a model of {list(x.shape)}, but it raised: {e}") from e
+    if isinstance(y, Tensor) and y.ndim==3 and y.shape[0]==1: return y.shape[1],y.shape[2]
+    shape = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+    raise ValueError(f"{name}: expected (batch, channels, samples) for {list(x.shape)}, got {shape}")
 
 # %% ../../nbs/18a_audacity.ipynb #1feeb430
 _KNOWN = set("""
@@ -281,12 +230,14 @@ _KNOWN = set("""
 _PRIM = set("""NumToTensor RaiseException Uninitialized Print TupleIndex TupleUnpack EnumName EnumValue ModuleContainerIndex StringIndex
     abs data device dtype grad id index is_cuda is_sparse layout max min name rangelist requires_grad tolist type unchecked_cast
     unchecked_unwrap_optional""".split())
-_MOST_ARGS = dict(argsort=3, copy_=2, einsum=2, gelu=1, is_contiguous=1, meshgrid=1, pad_sequence=3, repeat_interleave=3,
+_MOST_ARGS = dict(argsort=3, copy_=2, einsum=2, gelu=1, is_contiguous=1, meshgrid=1, pad_sequence=3,
+                  repeat_interleave=3,
     searchsorted=5, stft=8)
 _ADVICE = dict(pad='pad with torch.cat and new_zeros', gelu='use tanh, PReLU or SiLU',
-    scaled_dot_product_attention='write the attention with matmul and softmax', stft='call torch.stft with '
-                                                                                     'center=False',
-    concat='call torch.cat', concatenate='call torch.cat', rms_norm='write it out', _weight_norm_interface='remove the weight norm')
+    scaled_dot_product_attention='write the attention with matmul and softmax',
+               stft='call torch.stft with center=False',
+    concat='call torch.cat', concatenate='call torch.cat', rms_norm='write it out',
+               _weight_norm_interface='remove the weight norm')
 _MAX_VERSION = 6
 
 # %% ../../nbs/18a_audacity.ipynb #4758001e
@@ -294,9 +245,11 @@ def _calls(code):
     "`(namespace, operator, number of arguments)` of each operator call in the text of a TorchScript module."
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute): continue
-        f,n = node.func,len(node.args)+len(node.keywords)
+        f = node.func
+        n = len(node.args)+len(node.keywords)
         if isinstance(f.value, ast.Name) and f.value.id=='torch': yield 'aten',f.attr,n
-        elif isinstance(f.value, ast.Attribute) and isinstance(f.value.value, ast.Name) and f.value.value.id=='ops':
+        elif isinstance(f.value, ast.Attribute) and isinstance(f.value.value,
+                                                               ast.Name) and f.value.value.id=='ops':
             yield f.value.attr,f.attr,n
 
 def _fault(space, op, n):
@@ -311,35 +264,38 @@ def _fault(space, op, n):
     most = _MOST_ARGS.get(op, n)
     return None if n<=most else f"aten::{op}: takes at most {most} arguments, got {n}{hint}"
 
-# %% ../../nbs/18a_audacity.ipynb #7d926860
 def check_archive(
     path, # A `model.pt`, or an open file of it
 ) -> List[str]: # What stands against libtorch 1.9 loading it; empty: nothing found
     "Operators, argument counts and file version in a TorchScript archive that libtorch 1.9 does not know."
     faults = set()
     with zipfile.ZipFile(path) as z:
-        for n in z.namelist():
-            if n.endswith('/version') and int(z.read(n))>_MAX_VERSION:
-                faults.add(f"file format {int(z.read(n))}: it reads up to {_MAX_VERSION}; "
+        for name in z.namelist():
+            if name.endswith('/version') and int(z.read(name))>_MAX_VERSION:
+                faults.add(f"file format {int(z.read(name))}: it reads up to {_MAX_VERSION}; "
                            "an operator that changed since is used (gelu?)")
-            if n.endswith('.py'): faults |= {_fault(*c) for c in _calls(z.read(n).decode())}
+            if name.endswith('.py'): faults |= {_fault(*call) for call in _calls(z.read(name).decode())}
     return sorted(faults-{None})
 
 # %% ../../nbs/18a_audacity.ipynb #f2256ded
 @contextmanager
-def _quiet():
+def quiet(): # A context
     "TorchScript says that it is deprecated, and tracing that sizes become constants: known here, and checked for."
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*torch.jit.*')
         warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
         yield
 
-_RAISE = re.compile(rb'(ops\.prim\.RaiseException\(.*), "[\w.]+"\)$', re.M)    # 1.9 raises a text alone, without its class
+# 1.9 raises a text alone, without its class
+_RAISE = re.compile(rb'(ops\.prim\.RaiseException\(.*), "[\w.]+"\)$', re.M)
 
-def _archive(graph, meta):
+def archive_of(
+    graph, # Scripted or traced
+    meta:dict, # Of `metadata.json`
+) -> bytes: # Of a zip archive
     "The bytes of `model.pt`: metadata inside as well, exceptions as 1.9 writes them, no debugging records."
     buf = io.BytesIO()
-    with _quiet(): torch.jit.save(graph, buf, _extra_files={'metadata.json':json.dumps(meta, allow_nan=False)})
+    with quiet(): torch.jit.save(graph, buf, _extra_files={'metadata.json':json.dumps(meta, allow_nan=False)})
     out = io.BytesIO()
     with zipfile.ZipFile(buf) as src, zipfile.ZipFile(out, 'w', zipfile.ZIP_STORED) as dst:
         for name in src.namelist():
@@ -347,6 +303,80 @@ def _archive(graph, meta):
             if name.endswith('.py'): data = _RAISE.sub(rb'\1)', data)
             if not name.endswith('.debug_pkl'): dst.writestr(zipfile.ZipInfo(name), data)
     return out.getvalue()
+
+# %% ../../nbs/18a_audacity.ipynb #3239bb1b
+DOMAINS = ('music', 'environmental', 'speech', 'other')
+EFFECT_TYPES = ('waveform-to-waveform', 'waveform-to-labels')
+
+def _is_texts(v): return isinstance(v, (list, tuple)) and all(isinstance(o, str) for o in v)
+
+def _text(most):
+    "Check a text of at most `most` characters."
+    def check(v):
+        if not isinstance(v, str): return f"text, got {v!r}"
+        return None if len(v)<=most else f"text of at most {most} characters, got {len(v)}"
+    return check
+
+def _one_of(*choices): return lambda v: None if v in choices else f"{' or '.join(map(str, choices))}, got {v!r}"
+
+def _rate(v):
+    if type(v) is not int: return f"a whole number of Hz, got {v!r}; write int(sr)"
+    return None if 0<v<=384000 else f"1..384000 Hz, got {v}"
+
+def _domains(v):
+    if not _is_texts(v) or len(v)>4 or any(o not in DOMAINS for o in v):
+        return f"a list of at most 4 of {', '.join(DOMAINS)}, got {v!r}"
+
+def _tags(v):
+    if not _is_texts(v): return f"a list of texts, may be empty, got {v!r}"
+    if len(v)>5 or len(set(v))<len(v): return f"at most 5 different tags, got {v!r}"
+    long = [o for o in v if len(o)>15]
+    return f"tags of at most 15 characters, got {long[0]!r}" if long else None
+
+def _labels(v):
+    if not _is_texts(v) or not len(v): return f"a list with a name for each track or class, got {v!r}"
+
+def _yes_no(v): return None if isinstance(v, bool) else f"true or false, got {v!r}"
+
+_FIELDS = dict(sample_rate=_rate, domain_tags=_domains, short_description=_text(60),
+               long_description=_text(280),
+               tags=_tags, labels=_labels, effect_type=_one_of(*EFFECT_TYPES), multichannel=_yes_no)
+
+def validate_metadata(
+    meta:dict, # What `metadata.json` shall hold
+    n_tracks:Optional[int]=None, # Tracks that the effect writes, when known
+) -> Tuple[bool, str]: # Fit to load?, and one line for each fault
+    "Check metadata against the schema and against what the host asks besides, offline."
+    if not isinstance(meta, dict): return False,f"expected a dict of metadata, got {type(meta).__name__}"
+    faults = [f"{k}: missing" + ("; write [] for none" if k=='tags' else '') for k in _FIELDS if k not in meta]
+    faults += [f"{k}: expected {f(meta[k])}" for k,f in _FIELDS.items() if k in meta and f(meta[k])]
+    no_texts = [k for k in ('name', 'author') if not isinstance(meta.get(k, ''), str)]
+    faults += [f"{k}: expected text, got {meta[k]!r}" for k in no_texts]
+    makes_tracks = not faults and meta['effect_type']==EFFECT_TYPES[0]
+    if n_tracks and makes_tracks and len(meta['labels'])!=n_tracks:
+        faults.append(f"labels: expected {n_tracks}, one for each track, got {len(meta['labels'])}")
+    return not faults, '\n'.join(faults) or 'ok'
+
+# %% ../../nbs/18a_audacity.ipynb #4e5fc018
+def make_metadata(
+    sr:int, # Sample rate, Hz
+    name:str, # Shown in the host
+    n_tracks:Optional[int]=1, # Tracks that the effect writes; None: it writes labels, and `labels` names its classes
+    multichannel:bool=False, # Does the effect take stereo?
+    **fields, # Any field of the schema, instead of the default
+) -> dict: # Checked metadata
+    "Metadata with defaults for all that was not said; `ValueError` lists the faults."
+    labels = [f'track {i+1}' for i in range(n_tracks or 0)]
+    if n_tracks==1: labels = ['processed']
+    if n_tracks==2 and multichannel: labels = ['left', 'right']
+    sr = int(sr) if isinstance(sr, float) and sr==int(sr) else sr
+    meta = dict(sample_rate=sr, domain_tags=['music'], short_description=f'{name}: an audio effect'[:60],
+        long_description=f'{name}: a neural audio effect trained with fastproaudio.'[:280],
+                tags=[], labels=labels,
+        effect_type=EFFECT_TYPES[0], multichannel=multichannel, name=name) | fields
+    ok,msg = validate_metadata(meta, n_tracks)
+    if not ok: raise ValueError(f"expected metadata that the host accepts, got\n{msg}")
+    return meta
 
 # %% ../../nbs/18a_audacity.ipynb #6149abb6
 def get_example_inputs(
@@ -356,7 +386,8 @@ def get_example_inputs(
 ) -> List[Tensor]: # `(channels, samples)`, 2048 to 396000 samples
     "Noise of random lengths, as a host might send."
     rng = random.Random(seed)
-    return [noise(rng.randint(2048, 396000), seed=seed+i, n_ch=1+(i%2 if multichannel else 0), amp=.3) for i in range(n)]
+    return [noise(rng.randint(2048, 396000), seed=seed+i, n_ch=1+(i%2 if multichannel else 0),
+                  amp=.3) for i in range(n)]
 
 @torch.no_grad()
 def test_run(
@@ -367,18 +398,20 @@ def test_run(
     res = []
     for x in get_example_inputs(multichannel):
         y = model(x)
-        _check_same_length(x, y) if isinstance(y, Tensor) else _check_labels(*y)
+        check_same_length(x, y) if isinstance(y, Tensor) else check_labels(*y)
         res.append(y)
     return res
 
-test_run.__test__ = False                                   # the name is audacitorch's; pytest would take it for a test
+# the name is audacitorch's; pytest would take it for a test
+test_run.__test__ = False
 
 # %% ../../nbs/18a_audacity.ipynb #52c70320
 def _readme(meta, notes=()):
     "A model card; hosts look for the tag `audacity`."
     width = 'mono or stereo' if meta['multichannel'] else 'mono (a host adds stereo up, which is 6 dB louder)'
     rate = f"{meta['sample_rate']} Hz, {width}"
-    lines = ['---', 'tags:', '- audacity', '---', '', f"# {meta.get('name', 'Audio effect')}", '', meta['long_description'], '',
+    lines = ['---', 'tags:', '- audacity', '---', '', f"# {meta.get('name', 'Audio effect')}", '',
+             meta['long_description'], '',
              f"- Sound: {rate}", f"- Tracks: {', '.join(meta['labels'])}", *[f"- {n}" for n in notes]]
     return '\n'.join(lines)+'\n'
 
@@ -396,7 +429,7 @@ def save_model(
     "Write a graph that you made yourself, with its metadata and a README; nothing is left half done."
     ok,msg = validate_metadata(metadata)
     if not ok: raise ValueError(f"expected metadata that the host accepts, got\n{msg}")
-    archive = _archive(model, metadata)
+    archive = archive_of(model, metadata)
     faults = check_archive(io.BytesIO(archive)) if check else []
     if faults: raise ValueError('expected a graph that libtorch 1.9 loads, got '+'; '.join(faults))
     with whole_folder(root) as tmp: _write_files(tmp, archive, metadata)
@@ -409,24 +442,25 @@ class LoadedEffect(nn.Module):
         path, # Folder that holds `model.pt` and `metadata.json`
     ):
         super().__init__()
-        self.path,self.metadata = Path(path),read_json(Path(path)/'metadata.json', most=2**20)
+        self.path = Path(path)
+        self.metadata = read_json(self.path/'metadata.json', most=2**20)
         ok,msg = validate_metadata(self.metadata)
         if not ok: raise ValueError(f"{self.path}: expected metadata that the host accepts, got\n{msg}")
         self.sr,self.multichannel = self.metadata['sample_rate'],self.metadata['multichannel']
         check_torchscript(self.path/'model.pt')
         try:
-            with _quiet(): self.graph = torch.jit.load(str(self.path/'model.pt'), map_location='cpu')
-        except Exception as e: raise ValueError(f"{self.path}: expected a TorchScript model.pt, got "
-                                                f"{str(e).strip().splitlines()[0][:120]}") from e
+            with quiet(): self.graph = torch.jit.load(str(self.path/'model.pt'), map_location='cpu')
+        except Exception as e:                              # libtorch raises whatever it meets
+            raise ValueError(f"{self.path}: expected a TorchScript model.pt, got {first_line(e, 120)}") from e
 
     @torch.no_grad()
     def forward(self,
         x:Tensor, # `(channels, samples)` at `self.sr`
     ) -> Tensor: # `(tracks, samples)`
-        _check_block(x, 'input')
+        check_block(x, 'input')
         if x.shape[0]>1+self.multichannel:
-            raise ValueError(f"{self.path}: expected "
-                             f"{'1 or 2 channels' if self.multichannel else '1 channel'}, got {x.shape[0]}")
+            wanted = '1 or 2 channels' if self.multichannel else '1 channel'
+            raise ValueError(f"{self.path}: expected {wanted}, got {x.shape[0]}")
         return self.graph(x.float())
 
 def is_audacity(
@@ -443,12 +477,14 @@ def load_audacity(
 
 # %% ../../nbs/18a_audacity.ipynb #f2af2dcb
 def _graph(effect, how):
-    with _quiet(), torch.no_grad():
+    "`effect` as a frozen graph, traced or scripted."
+    n_ch = max(1, min(2, effect.n_in)) if isinstance(effect, Effect) else 1
+    with quiet(), torch.no_grad():
         if how=='trace':
-            x = noise(4999, seed=0, n_ch=max(1, min(2, effect.n_in)) if isinstance(effect, Effect) else 1)
+            x = noise(4999, seed=0, n_ch=n_ch)
             graph = torch.jit.trace(effect.eval(), x, check_trace=False, _store_inputs=False)
         else: graph = torch.jit.script(effect.eval())
-        return torch.jit.freeze(graph, optimize_numerics=False)     # leaves forward alone: no stream(), no checks of other methods
+        return torch.jit.freeze(graph, optimize_numerics=False)     # keeps forward alone, no stream()
 
 def _diff(a, b):
     "Largest absolute difference of two outputs, tensors or tuples of them."
@@ -465,16 +501,19 @@ def check_inputs(
     rf = min(receptive_field or 1000, 100000)
     edges = sorted({1, 2, 3, 17, 1000, max(1, rf-1), rf, rf+1, 2*8192+1})
     chans = (1, 2) if multichannel else (1,)
-    return [noise(n, seed=n, n_ch=c, amp=.3) for n in edges for c in chans] + get_example_inputs(multichannel, n=n_random)
+    return [noise(n, seed=n, n_ch=c, amp=.3) for n in edges
+            for c in chans] + get_example_inputs(multichannel, n=n_random)
 
 # %% ../../nbs/18a_audacity.ipynb #364bd498
 def _wrap(model, knobs, lookahead):
     "The model as a host calls it; what is a wrapper already stays as it is."
     if isinstance(model, (WaveformToWaveform, WaveformToLabels)): return model
     if hasattr(model, 'labeller'): return model.labeller()              # a classifier: writes labels
-    return fit_model(model, torch.tensor([k['position'] for k in knobs]) if knobs else None, lookahead=lookahead)
+    return fit_model(model, torch.tensor([k['position'] for k in knobs]) if knobs else None,
+                     lookahead=lookahead)
 
 def _check_width(effect, multichannel):
+    "Raise `ValueError` for channels that no host sends, or that are not those asked for."
     if not isinstance(effect, Effect): return
     if effect.n_in>2:
         raise ValueError(f"expected a model of 1 or 2 channels, got {effect.n_in}; hosts send mono or stereo")
@@ -483,44 +522,67 @@ def _check_width(effect, multichannel):
     if effect.n_in==1 and effect.n_out>1 and multichannel:
         raise ValueError(f"expected multichannel=False for a model with 1 channel in and {effect.n_out} out, got True")
 
-# %% ../../nbs/18a_audacity.ipynb #a942e940
 def _describe(effect, sr, name, multichannel, knobs, fields):
     "Checked metadata of an effect."
-    if knobs: fields = {'knobs':{k['name']:k['value'] for k in knobs}, 'knob_ranges':{k['name']:[k['lo'], k['hi'], k['unit']] for k in knobs}, **fields}
+    if knobs:
+        ranges = {k['name']:[k['lo'], k['hi'], k['unit']] for k in knobs}
+        fields = {'knobs':{k['name']:k['value'] for k in knobs}, 'knob_ranges':ranges, **fields}
     if isinstance(effect, WaveformToLabels):
         if hasattr(effect, 'vocab'): fields = {'labels':list(effect.vocab), **fields}
         return make_metadata(sr, name, None, multichannel, **{'effect_type':EFFECT_TYPES[1], **fields})
     with torch.no_grad(): y = effect(torch.zeros(1+multichannel, 4096))
     return make_metadata(sr, name, y.shape[0], multichannel, **fields)
 
-def _same(loaded, inputs, wanted, tol):
-    "Largest difference of what `loaded` plays from `wanted`; `ValueError` at the first above `tol`."
-    worst = 0.
-    for x,y in zip(inputs, wanted):
-        try: d = _diff(y, loaded(x))
-        except RuntimeError as e: raise ValueError(f"fails for {list(x.shape)}: "
-                                                   f"{str(e).strip().splitlines()[-1]}") from e
-        if not d<=tol: raise ValueError(f"differs from eager by {d:.2g} for {list(x.shape)}")
-        worst = max(worst, d)
-    return worst
+def _reach(model, effect):
+    "Receptive field: the model's own word, or what it eats."
+    eaten = effect.before+effect.after if isinstance(effect, Effect) else 0
+    return getattr(model, 'receptive_field', None) or (eaten+1 if eaten else None)
 
-def _write_checked(folder, effect, how, meta, notes, inputs, wanted, tol):
-    "One way to export: write, inspect, load and compare; `(effect, largest difference)`, or `ValueError`."
-    try: archive = _archive(_graph(effect, how), meta)
-    except (RuntimeError, TypeError, NotImplementedError) as e: raise ValueError(str(e).strip().splitlines()[0]) from e
+def _notes(model, knobs):
+    "What the user should know of the model in a host."
+    notes = [f"Knobs: {say_knobs(knobs)}"] if knobs else []
+    ahead = getattr(model, 'lookahead', 0)
+    if ahead: notes.append(f"Looks {ahead} samples ahead: the end of a block hears silence there")
+    return notes + [f"Plays each of the host's blocks as a sound of its own: {why}" for why in over_time(model)]
+
+# %% ../../nbs/18a_audacity.ipynb #a942e940
+@dataclass
+class _Played:
+    "What an effect has to play, and how near."
+    inputs:list # `(channels, samples)` each
+    wanted:list # What eager torch makes of them
+    tol:float # Largest difference allowed, full scale 1
+
+    def difference(self, loaded):
+        "Largest difference of what `loaded` plays; `ValueError` at the first above `tol`."
+        worst = 0.
+        for x,y in zip(self.inputs, self.wanted):
+            try: diff = _diff(y, loaded(x))
+            except RuntimeError as e:
+                raise ValueError(f"fails for {list(x.shape)}: {str(e).strip().splitlines()[-1]}") from e
+            if not diff<=self.tol: raise ValueError(f"differs from eager by {diff:.2g} for {list(x.shape)}")
+            worst = max(worst, diff)
+        return worst
+
+def _write_graph(folder, effect, how, meta, notes):
+    "One way to export: write, inspect, load; `ValueError` for what libtorch 1.9 does not load."
+    try: archive = archive_of(_graph(effect, how), meta)
+    except (RuntimeError, TypeError, NotImplementedError) as e:
+        raise ValueError(str(e).strip().splitlines()[0]) from e
     faults = check_archive(io.BytesIO(archive))
     if faults: raise ValueError('libtorch 1.9 does not load it: '+'; '.join(faults))
     _write_files(folder, archive, meta, notes)
-    loaded = load_audacity(folder)
-    return loaded,_same(loaded, inputs, wanted, tol)
+    return load_audacity(folder)
 
-def _speed(effect, sr, n=2**18):
-    "Seconds of sound per second of computing, on one mono block and one thread."
-    x = noise(n, seed=0)
-    effect(x)
-    start = time.perf_counter()
-    effect(x)
-    return n/sr/(time.perf_counter()-start)
+def _first_that_holds(folder, effect, ways, meta, notes, played):
+    "The loaded effect, its largest difference and the way, by the first way that passes every check."
+    why = []
+    for how in ways:
+        try:
+            loaded = _write_graph(folder, effect, how, meta, notes)
+            return loaded,played.difference(loaded),how
+        except ValueError as e: why.append(f"{how}: {e}")
+    raise ValueError(f"{meta.get('name')}: expected a graph that equals the model, got\n" + '\n'.join(why))
 
 # %% ../../nbs/18a_audacity.ipynb #0fa7de01
 @one_thread()
@@ -528,8 +590,8 @@ def export_audacity(
     obj, # Trained `Learner`, `nn.Module`, or a `WaveformToWaveform` of your own
     path, # Folder, made if need be; what else is in it stays
     sr:Optional[int]=None, # Sample rate, Hz; None: as the learner's data
-    multichannel:Optional[bool]=None, # Take stereo? A mono model then plays each channel. None: if the model has 2 channels
-    knobs=None, # Settings to bake in: `{name: value}` in the user's units, or a list in 0..1; None: each at its default
+    multichannel:Optional[bool]=None, # Take stereo? A mono model then plays each channel. None: if the model has 2
+    knobs=None, # Settings to bake in: `{name: value}` in the user's units, or a list in 0..1; None: at defaults
     metadata:Optional[dict]=None, # Fields of the schema, such as `short_description`, instead of the defaults
     lookahead:int=0, # For a model that pads nothing: how many of the samples it eats lie in the future
     how:str='auto', # 'trace', 'script', or 'auto': the first of them that holds
@@ -537,56 +599,49 @@ def export_audacity(
     tol:float=1e-5, # Largest difference from eager allowed, full scale 1
 ) -> ExportReport: # What was checked
     "Export for hosts of the audacitorch format: wrapped, written, loaded back and compared, then named done."
-    if how not in ('auto', 'trace', 'script'):
+    if how not in ('auto', *_WAYS):
         raise ValueError(f"expected how among 'auto', 'trace', 'script', got {how!r}")
     check_path(path)
-    if not isinstance(metadata or {}, dict):
-        raise ValueError(f"expected metadata as {{field: value}}, got {metadata!r}")
-    model,fields = model_of(obj),dict(metadata or {})
-    if 'multichannel' in fields: multichannel = fields.pop('multichannel')
-    if multichannel not in (None, True, False):
-        raise ValueError(f"expected multichannel True, False or None, got {multichannel!r}")
-    if sr is not None and 'sample_rate' in fields and fields['sample_rate']!=sr:
-        raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; "
-                         "leave one out")
-    sr = next((v for v in (sr, fields.pop('sample_rate', None)) if v is not None), None)
-    sr = rate_for(obj, sr, 'audacity')
+    model,fields = model_of(obj),_fields(metadata, sr, multichannel)
+    sr = rate_for(obj, fields.pop('sample_rate'), 'audacity')
     check_tol(tol)
     knobs = knobs_for(obj, knobs)
     effect,eager = [_wrap(frozen_copy(model, plain=p), knobs, lookahead) for p in (True, False)]
+    multichannel = fields.pop('multichannel')
     if multichannel is None: multichannel = getattr(effect, 'n_in', 1)==2
     _check_width(effect, multichannel)
     meta = _describe(effect, sr, fields.pop('name', Path(path).absolute().name), multichannel, knobs, fields)
-    rf,notes = _reach(model, effect),_notes(model, knobs)
-    inputs = check_inputs(multichannel, rf, n_random)
+    notes,reach = _notes(model, knobs),_reach(model, effect)
+    inputs = check_inputs(multichannel, reach, n_random)
     with whole_folder(path) as tmp:
-        with torch.no_grad(): wanted = [eager(x) for x in inputs]
-        loaded,worst,how = _first_that_holds(tmp, effect, how, meta, notes, inputs, wanted, tol)
-        speed,size = _speed(loaded, meta['sample_rate']),(tmp/'model.pt').stat().st_size
-        speeds = block_speeds(lambda x: loaded(x[0]), meta['sample_rate'])
-    return ExportReport('audacity', Path(path), worst, [x.shape[-1] for x in inputs], speed, size, rf,
-                        getattr(model, 'latency', lookahead), [dict(trace="traced", script="scripted and frozen")[how], speed_note(speeds), *notes])
+        with torch.no_grad(): played = _Played(inputs, [eager(x) for x in inputs], tol)
+        loaded,worst,way = _first_that_holds(tmp, effect, _WAYS if how=='auto' else (how,), meta, notes, played)
+        speeds = block_speeds(lambda x: loaded(x[0]), sr)
+        report = ExportReport('audacity', Path(path), worst, [x.shape[-1] for x in inputs], _speed(loaded, sr),
+                              (tmp/'model.pt').stat().st_size, reach, getattr(model, 'latency', lookahead))
+    report.notes += [_WAYS[way], speed_note(speeds), *notes]
+    return report
 
-# %% ../../nbs/18a_audacity.ipynb #b9895ebe
-def _reach(model, effect):
-    "Receptive field: the model's own word, or what it eats."
-    eaten = effect.before+effect.after if isinstance(effect, Effect) else 0
-    return getattr(model, 'receptive_field', None) or (eaten+1 if eaten else None)
+_WAYS = dict(trace='traced', script='scripted and frozen')
 
-def _notes(model, knobs):
-    notes = [f"Knobs: {say_knobs(knobs)}"] if knobs else []
-    ahead = getattr(model, 'lookahead', 0)
-    if ahead: notes.append(f"Looks {ahead} samples ahead: the end of a block hears silence there")
-    notes += [f"Plays each of the host's blocks as a sound of its own: {o}" for o in over_time(model)]
-    return notes
+def _speed(effect, sr, n=2**18):
+    "Seconds of sound per second of computing, on one mono block."
+    x = noise(n, seed=0)
+    def play(): return effect(x).shape[-1]
+    play()
+    return pace(play)/sr
 
-def _first_that_holds(folder, effect, how, meta, notes, inputs, wanted, tol):
-    "The loaded effect, its largest difference and the way, by the first way that passes every check."
-    why = []
-    for h in ('trace', 'script') if how=='auto' else (how,):
-        try: return *_write_checked(folder, effect, h, meta, notes, inputs, wanted, tol),h
-        except ValueError as e: why.append(f"{h}: {e}")
-    raise ValueError(f"{meta.get('name')}: expected a graph that equals the model, got\n" + '\n'.join(why))
+def _fields(metadata, sr, multichannel):
+    "Fields of the user's with the one sample rate and the one width that were asked for, or None for them."
+    if not isinstance(metadata or {}, dict):
+        raise ValueError(f"expected metadata as {{field: value}}, got {metadata!r}")
+    fields = dict(multichannel=multichannel, sample_rate=sr) | (metadata or {})
+    if fields['multichannel'] not in (None, True, False):
+        raise ValueError(f"expected multichannel True, False or None, got {fields['multichannel']!r}")
+    if sr is not None and fields['sample_rate']!=sr:
+        raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; "
+                         "leave one out")
+    return fields
 
 # %% ../../nbs/18a_audacity.ipynb #c0de5a01
 targets = [Target('audacity', 'hosts of the audacitorch format', export_audacity, load_audacity, is_audacity)]
