@@ -6,7 +6,7 @@
 __all__ = ['training_record', 'write_card', 'check_folder', 'push_to_hub']
 
 # %% ../../nbs/18f_hub.ipynb #cc91ddad
-import json, re, shutil
+import re, shutil
 from pathlib import Path
 
 from .checks import need

@@ -217,7 +217,9 @@ def _array(cfg, what, slim=1.):
         raise ValueError(f"{what}: expected slim=1 for a network that drops channels, got {slim}; "
                          "only its full size is read")
     a = read_words(cfg, _ARRAY, what, len(_listed(cfg, 'dilations', what, 500)))
-    head,one,side = a.pop('head'),a.pop('one'),a.pop('head1x1')
+    head = a.pop('head')
+    one = a.pop('one')
+    side = a.pop('head1x1')
     a |= dict(head=head['out_channels'], head_ks=head['kernel_size'], head_bias=head['bias'])
     a |= dict(one=one['active'], one_groups=one['groups'])
     if side['active']: a |= dict(head1x1=side['out_channels'], head1x1_groups=side['groups'])
@@ -236,7 +238,8 @@ def _gate_words(modes, acts):
 
 def _check_groups(a, what):
     "Raise `ValueError` unless groups divide what they are groups of."
-    channels,n_cond = a['channels'],a['n_cond']
+    channels = a['channels']
+    n_cond = a['n_cond']
     width = a['bottleneck'] or channels
     rows = [('groups_input', a['groups'], channels, width),
             ('groups_input_mixin', a['mix_groups'], n_cond, width),
@@ -267,7 +270,8 @@ def gates_of(
 def _array_weights(a):
     "How many weights an array has."
     a = {**PLAIN, **a}
-    channels,n_cond = a['channels'],a['n_cond']
+    channels = a['channels']
+    n_cond = a['n_cond']
     width = a['bottleneck'] or channels
     total = a['n_in']*channels + a['head']*((a['head1x1'] or width)*a['head_ks'] + a['head_bias'])
     for k,gate in zip(a['ks'], gates_of(a)):
@@ -341,7 +345,8 @@ def _post(cfg, n_in, what):
 def _condition(raw, what, slim):
     "The network of a condition, with its weights."
     if not isinstance(raw, dict): raise ValueError(f"{what}: expected an object, got {type(raw).__name__}")
-    kind,config = raw.get('architecture'),raw.get('config')
+    kind = raw.get('architecture')
+    config = raw.get('config')
     if kind!='WaveNet' or not isinstance(config, dict) or config.get('condition_dsp'):
         raise ValueError(f"{what}: expected a WaveNet without a condition of its own, got {str(kind)[:40]!r}")
     config = _wavenet(config, what, slim, n_out=None)
@@ -451,7 +456,8 @@ def _inner(file, slim, what):
 def _sigmoid(x): return .5*(1+np.tanh(.5*x))
 
 def _fast_tanh(x):
-    size,square = np.abs(x),x*x
+    size = np.abs(x)
+    square = x*x
     top = x*(2.45550750702956+2.45550750702956*size+(.893229853513558+.821226666969744*size)*square)
     return top/(2.44506634652299+(2.44506634652299+square)*np.abs(x+.814642734961073*x*size))
 
@@ -462,7 +468,8 @@ def _slopes(x, negative_slope=.25, negative_slopes=None):
 
 def _leaky_hardtanh(x, min_val=-1., max_val=1., min_slope=.01, max_slope=.01):
     "Straight between two levels, and less steep beyond them."
-    below,above = (x-min_val)*min_slope+min_val,(x-max_val)*max_slope+max_val
+    below = (x-min_val)*min_slope+min_val
+    above = (x-max_val)*max_slope+max_val
     return np.where(x<min_val, below, np.where(x>max_val, above, x))
 
 _NP_ACTS = dict(Tanh=np.tanh, Fasttanh=_fast_tanh, ReLU=lambda x: np.maximum(x, 0),
@@ -495,7 +502,8 @@ class _Weights:
     def grouped(self, n_out, n_in, k, groups):
         "A convolution's weights, filled up with zeros between its groups."
         w = self(n_out, n_in//groups, k)
-        rows,columns = n_out//groups,n_in//groups
+        rows = n_out//groups
+        columns = n_in//groups
         res = np.zeros((n_out, n_in, k))
         for i in range(groups):
             part = slice(i*rows, (i+1)*rows)
@@ -509,7 +517,8 @@ class _Weights:
 # %% ../../nbs/18b_nam.ipynb #c0de6a10
 def _layer_weights(take, a, k, gate):
     "Products and conditions of a layer, each `(weights, bias)`, in the order of a file."
-    channels,n_cond = a['channels'],a['n_cond']
+    channels = a['channels']
+    n_cond = a['n_cond']
     width = a['bottleneck'] or channels
     wide = width if gate=='none' else 2*width
     res = dict(conv=take.affine(wide, channels, k, a['groups']))
@@ -560,7 +569,8 @@ def _play_wavenet(config, flat, sound):
     "A WaveNet over `(1, n)`: `(n_out, n-reach+1)`."
     take = _Weights(flat)
     cond = _play_wavenet(config['cond'], config['cond']['weights'], sound) if config.get('cond') else sound
-    x,head = _end(sound, cond.shape[1]),None
+    x = _end(sound, cond.shape[1])
+    head = None
     for a in config['arrays']:
         a = {**PLAIN, **a}
         x = take(a['channels'], a['n_in'])@x
@@ -585,12 +595,15 @@ def _play_post(post, take, head):
 # %% ../../nbs/18b_nam.ipynb #96e7acf1
 def _play_convnet(config, flat, x):
     "Convolutions one after another over `(1, n)`."
-    take,channels = _Weights(flat),config['channels']
+    take = _Weights(flat)
+    channels = config['channels']
     for dilation in config['dilations']:
         x = _np_conv(x, take(channels, len(x), 2), dilation)
         if config['batchnorm']:
-            mean,var = take(channels, 1),take(channels, 1)
-            gain,shift = take(channels, 1),take(channels, 1)
+            mean = take(channels, 1)
+            var = take(channels, 1)
+            gain = take(channels, 1)
+            shift = take(channels, 1)
             x = (x-mean)/np.sqrt(var+take(1))*gain + shift
         else: x = x + take(channels, 1)
         x = _np_act(config['act'], x)
@@ -605,11 +618,13 @@ def _play_linear(config, flat, x):
 class _LSTMPlayer:
     "An LSTM with its state."
     def __init__(self, config, flat):
-        take,h = _Weights(flat),config['hidden']
+        take = _Weights(flat)
+        h = config['hidden']
         ins = [1]+[h]*(config['n_layers']-1)
         # weights, bias, state
         self.layers = [(take(4*h, n+h), take(4*h), [take(h), take(h)]) for n in ins]
-        self.w,self.b = take(h),take(1)[0]
+        self.w = take(h)
+        self.b = take(1)[0]
 
     def step(self, v):
         "The answer to one sample."
@@ -645,7 +660,8 @@ def play_nam(
 ) -> np.ndarray: # `(n,)` float64
     "What a `.nam` sounds like, by a player in numpy that shares nothing with the models."
     parsed = path if is_parsed(path) else parse_nam(path)
-    kind,config = parsed['architecture'],parsed['config']
+    kind = parsed['architecture']
+    config = parsed['config']
     silence = np.zeros(ARCHITECTURES[kind].reach(config)-1)
     x = np.concatenate([silence, np.asarray(x, dtype=np.float64)])
     return _NP_PLAYERS[kind](config, parsed['weights'], x[None])[0]
@@ -660,7 +676,8 @@ def import_nam(
     parsed = path if is_parsed(path) else parse_nam(path, slim)
     make = dict(WaveNet=_wavenet_of, LSTM=NAMLSTM, ConvNet=NAMConvNet, Linear=NAMLinear)[parsed['architecture']]
     model = make(**parsed['config'])
-    model.sr,model.metadata = parsed['sample_rate'],parsed['metadata']
+    model.sr = parsed['sample_rate']
+    model.metadata = parsed['metadata']
     return set_nam_weights(model, parsed['weights']).eval()
 
 def _wavenet_of(arrays, post=None, cond=None):
@@ -680,7 +697,8 @@ class NAMEffect(nn.Module):
         slim:float=1., # Of a container with several sizes: 1 the largest, 0 the smallest
     ):
         super().__init__()
-        self.path,self.model = Path(path),import_nam(path, slim)
+        self.path = Path(path)
+        self.model = import_nam(path, slim)
         self.sr,self.metadata = self.model.sr,self.model.metadata
 
     @torch.no_grad()
@@ -724,7 +742,8 @@ def nam_levels(
     grid = torch.linspace(0, 1, 11)
     levels = [_rms(y) for y in model(grid[:, None, None]*x[..., :sr//4])]
     # sums of the levels, the least and the most
-    straight,step = levels[-1]*grid.sum().item(),levels[-1]*len(grid)
+    straight = levels[-1]*grid.sum().item()
+    step = levels[-1]*len(grid)
     gain = (sum(levels)-straight)/max(step-straight, 1e-12)
     return dict(loudness=float(20*np.log10(max(_rms(model(x)), 1e-12))), gain=float(np.clip(gain, 0, 1)))
 
@@ -762,7 +781,8 @@ def _known(meta):
 def _reached(obj):
     "Validation ESR of a learner's last epoch, or None."
     rec = getattr(obj, 'recorder', None)
-    names,values = list(getattr(rec, 'metric_names', [])),getattr(rec, 'values', None)
+    names = list(getattr(rec, 'metric_names', []))
+    values = getattr(rec, 'values', None)
     return float(values[-1][names.index('esr')-1]) if values and 'esr' in names else None
 
 def _nam_metadata(obj, model, sr, esr, fields):
@@ -824,8 +844,9 @@ def nam_dict(
     metadata:dict=None, # As the format has it
 ) -> dict: # The content of a file
     "A model in the words of the format, in the spelling that most players read."
-    version,(kind,config) = '0.5.4',_network_words(model, sr)
-    if kind=='WaveNet' and 'kernel_sizes' in config['layers'][0]: version = '0.7.0'
+    kind,config = _network_words(model, sr)
+    is_new = kind=='WaveNet' and 'kernel_sizes' in config['layers'][0]
+    version = '0.7.0' if is_new else '0.5.4'
     return dict(version=version, architecture=kind, config=config, weights=nam_weights(model).tolist(),
                 sample_rate=sr,
                 metadata=metadata or {})
@@ -858,8 +879,9 @@ def _full_words(model, sr):
     return res
 
 def _check_loads(model):
-    "Raise `ValueError` for arrays that the plugin's player does not load (NeuralAmpModelerCore, NAM/wavenet/model.cpp)."
-    words,what = [s.words for s in model.arrays],'.nam cannot play this NAMFullWaveNet'
+    "Raise `ValueError` for arrays that the plugin's player does not load (NeuralAmpModelerCore, wavenet/model.cpp)."
+    words = [s.words for s in model.arrays]
+    what = '.nam cannot play this NAMFullWaveNet'
     for i,(a,b) in enumerate(zip(words, words[1:])):
         if b['channels']!=a['head']:
             raise ValueError(f"{what}: "
@@ -903,7 +925,8 @@ def export_nam(
 ) -> ExportReport: # What was checked
     "Write a capture for the Neural Amp Modeler, played back and compared before it is named done."
     models = [_fit_nam(o) for o in ([] if lite is None else [lite])+[obj]]
-    model,sr = models[-1],rate_for(obj, sr, '.nam')
+    model = models[-1]
+    sr = rate_for(obj, sr, '.nam')
     meta = _nam_metadata(obj, model, sr, validation_esr, metadata or {})
     content = nam_dict(model, sr, meta) if lite is None else _container([nam_dict(m,
                                                                                   sr)
@@ -959,7 +982,8 @@ def render_nam(
                          "set FASTPROAUDIO_NAM_RENDER to the path of `render`")
     from fastproaudio.io import read_audio, write_audio
     with tempfile.TemporaryDirectory() as d:
-        src,dst = Path(d)/'in.wav',Path(d)/'out.wav'
+        src = Path(d)/'in.wav'
+        dst = Path(d)/'out.wav'
         write_audio(src, x[None], parse_nam(path)['sample_rate'], subtype='FLOAT')
         done = subprocess.run([program, str(path), str(src), str(dst)], capture_output=True,
                               text=True, timeout=600)

@@ -71,7 +71,8 @@ def _check_words(v, what='network', depth=0):
 # %% ../../nbs/18g_saved.ipynb #ddacb475
 def _words_of(model):
     "What the network is built from, checked as the loader will."
-    words,name = getattr(model, 'built_from', None),type(model).__name__
+    words = getattr(model, 'built_from', None)
+    name = type(model).__name__
     if not words:
         raise ValueError(f"{name}: expected a network that can be built again from words, got none; "
                          "make it a subclass of AudioModel or Rebuildable, "
@@ -87,7 +88,8 @@ def save_network(
     **record, # What else is known: text, numbers, lists of them
 ) -> Path: # The folder
     "Keep a network as words and weights, loaded back and compared before it is named done."
-    model,sr = frozen_copy(model_of(obj), plain=False),rate_for(obj, sr, 'a saved network')
+    model = frozen_copy(model_of(obj), plain=False)
+    sr = rate_for(obj, sr, 'a saved network')
     record = training_record(obj) | record
     knobs = getattr(getattr(obj, 'dls', None), 'knobs', None)
     if knobs: record['knobs'] = knobs.describe()
@@ -128,13 +130,15 @@ def load_network(
     model = _built(path/'network.json', about['network'], weights, classes)
     _check_fit(path, weights, {k:v.shape for k,v in model.state_dict().items()})
     model.load_state_dict(weights)
-    model.sr,model.record = about['sr'],about['record']
+    model.sr = about['sr']
+    model.record = about['record']
     return model.eval()
 
 def _read_about(path):
     "Rate, words of the network and record, from a file that may be damaged or hostile."
     about = read_json(path, most=2**20)
-    form,version = about.get('format'),about.get('version')
+    form = about.get('format')
+    version = about.get('version')
     if form!=_FORMAT or version!=1:
         raise ValueError(f"{path}: expected a {_FORMAT} of version 1, "
                          f"got {str(form)[:40]!r}, {str(version)[:10]!r}; "
