@@ -152,7 +152,7 @@ def test_archive_obeys_libtorch_19(exported):
 
 
 @pytest.mark.skipif('FASTPROAUDIO_AUDACITY_HOST' not in os.environ,
-                    reason="set FASTPROAUDIO_AUDACITY_HOST to a program `host model.pt in.f32 out.f32 channels samples` "
+                    reason="set FASTPROAUDIO_AUDACITY_HOST to a program `host model.pt in.f32 out.f32 channels n` "
                            "on libtorch 1.9")
 def test_plays_in_a_real_host(exported, tmp_path):
     name,model,path,_ = exported

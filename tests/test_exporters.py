@@ -343,7 +343,7 @@ def second(**kwargs): return {**first(n_in=4, channels=3, head=1, head_bias=True
 def film(name): return {name: dict(shift=True, groups=1)}
 
 
-# arrays, and the channels of an array that is not as wide as the head before it; None: the plugin's core plays it (tried)
+# arrays, and the channels of an array that is not as wide as the head before it; None: the plugin's core plays it
 SHAPES = {'plain': ([first(), second()], None), 'three': ([first(), second(head=3), second(n_in=3)], None),
           'a head wider than its layers': ([first(channels=2), second(n_in=2)], None),
           'bottleneck in the first': ([first(bottleneck=2), second()], None),

@@ -387,8 +387,8 @@ def graph_report(
 # %% ../../nbs/18d_onnx.ipynb #327e5d03
 _EXPR = re.compile(r'[\w\s+*/(),.<>=-]{0,1000}')
 _WORDS = set("""Symbol Integer Add Mul Max Min Mod PythonMod FloorDiv CleanDiv Pow ceiling floor Eq Ne Equality
-    Unequality GreaterThan LessThan StrictGreaterThan StrictLessThan positive nonnegative integer True False int_oo oo Infinity
-    IntInfinity""".split())
+    Unequality GreaterThan LessThan StrictGreaterThan StrictLessThan positive nonnegative integer True False int_oo oo
+    Infinity IntInfinity""".split())
 
 def _expressions(o):
     "All `expr_str` values, and the keys of range constraints, in a JSON object."
