@@ -647,7 +647,7 @@ def _fields(metadata, sr, multichannel):
     fields = dict(multichannel=multichannel, sample_rate=sr) | (metadata or {})
     if fields['multichannel'] not in (None, True, False):
         raise ValueError(f"expected multichannel True, False or None, got {fields['multichannel']!r}")
-    if sr is not None and fields['sample_rate']!=sr:
+    if sr is not None and 'sample_rate' in (metadata or {}) and fields['sample_rate']!=sr:
         raise ValueError(f"expected one sample rate, got sr={sr} and metadata of {fields['sample_rate']} Hz; "
                          "leave one out")
     return fields
