@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['CORE_MACS', 'LAYER_S', 'SAMPLE_S', 'NETS', 'partial_derivative', 'delta_by_gradient', 'multiply_adds', 'ModelReport',
-           'predicted_rate', 'measure_rate', 'ModelAnalyzer', 'analyze', 'linear_gain_curve', 'memory_order',
-           'correlation_length', 'bandwidth_hz', 'DatasetReport', 'DatasetAnalyzer', 'level_memory', 'PairReport',
-           'analyze_pair', 'Choice', 'effect_choices', 'Suggestion', 'excerpt', 'suggest_model', 'suggest_wavenet']
+           'predicted_rate', 'ModelAnalyzer', 'analyze', 'linear_gain_curve', 'memory_order', 'correlation_length',
+           'bandwidth_hz', 'DatasetReport', 'DatasetAnalyzer', 'level_memory', 'PairReport', 'analyze_pair', 'Choice',
+           'effect_choices', 'Suggestion', 'excerpt', 'suggest_model', 'suggest_wavenet']
 
 # %% ../nbs/32_analysis.ipynb #8efe7034
-import math,time
+import math
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from fastai.basics import *
 from .core import *
 from .data import *
-from .dsp import best_fir, fft_conv, one_thread, peak_db, rms_db
-from .generate import generate_blocks
+from .dsp import best_fir, fft_conv, peak_db, rms_db
+from .export.checks import measure_rate
 from .io import audio_info, read_audio
 from .models.blocks import AudioModel, unpadded
 from .models.fir import FIR, Parallel
@@ -95,26 +95,6 @@ def predicted_rate(
 ) -> float: # Samples per second, one core, batch 1
     "How fast the compiled engine should generate."
     return 1/(macs/CORE_MACS+LAYER_S*depth+SAMPLE_S)
-
-def measure_rate(
-    model:nn.Module, # A generator; or an effect, which runs in blocks of 1024 samples
-    seconds:float=.5, # CPU time to spend
-) -> float: # Samples per second of one core's time
-    "How fast a model runs here: a generator sample by sample, an effect in blocks, each with its memory of the past."
-    p = next(model.parameters())
-    with torch.no_grad(), one_thread():
-        if isinstance(getattr(model, 'head', None), str):
-            more = {k:torch.zeros(n, *([2**22//getattr(model, 'hop', 1)] if k=='local' else [])) for k in ('knobs', 'local')
-                    if (n:=getattr(model, f'n_{k}', 0))}
-            go_on = partial(next, generate_blocks(model, seed=0, block=256, **more))
-        else:
-            knobs = (torch.zeros(1, model.n_knobs).to(p),) if getattr(model, 'n_knobs', 0) else ()
-            state,x = model.init_state(1, *knobs),torch.zeros(1, model.n_in, 1024).to(p)
-            go_on = lambda: model.stream(x, state, *knobs)[0]
-        go_on()                                                                # the first compiles
-        n,start = 0,time.process_time()
-        while (spent:=time.process_time()-start)<seconds or not n: n += go_on().shape[-1]
-    return n/spent
 
 class ModelAnalyzer:
     "Figures of a model with a long past."

@@ -16,16 +16,20 @@ from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
 
 SR = 44100
-SCHEMA = dict(type='object', required=['sample_rate', 'domain_tags', 'short_description', 'long_description', 'labels', 'effect_type',
+SCHEMA = dict(type='object', required=['sample_rate', 'domain_tags', 'short_description', 'long_description',
+                                       'labels', 'effect_type',
                                        'multichannel'],
     properties=dict(sample_rate=dict(type='integer', minimum=0, maximum=384000), multichannel=dict(type='boolean'),
-        domain_tags=dict(type='array', maxItems=4, items=dict(type='string', enum=['music', 'environmental', 'speech', 'other'])),
+        domain_tags=dict(type='array', maxItems=4,
+                         items=dict(type='string', enum=['music', 'environmental', 'speech', 'other'])),
         short_description=dict(type='string', maxLength=60), long_description=dict(type='string', maxLength=280),
         tags=dict(type='array', maxItems=5, uniqueItems=True, items=dict(type='string')),
         labels=dict(type='array', items=dict(type='string')),
         effect_type=dict(type='string', enum=['waveform-to-waveform', 'waveform-to-labels'])))
-META = dict(sample_rate=48000, domain_tags=['music', 'speech', 'environmental'], short_description='Use me to boost volume by 3dB :).',
-            long_description='A long text.', tags=['volume boost'], labels=['boosted'], effect_type='waveform-to-waveform', multichannel=False)
+META = dict(sample_rate=48000, domain_tags=['music', 'speech', 'environmental'],
+            short_description='Use me to boost volume by 3dB :).',
+            long_description='A long text.', tags=['volume boost'], labels=['boosted'],
+            effect_type='waveform-to-waveform', multichannel=False)
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -60,7 +64,8 @@ class Separator(nn.Module):
 
 
 def norm_stack():
-    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(1, 4, 9)), nn.BatchNorm1d(4), nn.Dropout(.5), nn.PReLU(4),
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(1, 4, 9)), nn.BatchNorm1d(4),
+                         nn.Dropout(.5), nn.PReLU(4),
                          nn.utils.parametrizations.spectral_norm(nn.Conv1d(4, 1, 5)))
 
 
@@ -147,13 +152,15 @@ def test_archive_obeys_libtorch_19(exported):
 
 
 @pytest.mark.skipif('FASTPROAUDIO_AUDACITY_HOST' not in os.environ,
-                    reason="set FASTPROAUDIO_AUDACITY_HOST to a program `host model.pt in.f32 out.f32 channels samples` on libtorch 1.9")
+                    reason="set FASTPROAUDIO_AUDACITY_HOST to a program `host model.pt in.f32 out.f32 channels n` "
+                           "on libtorch 1.9")
 def test_plays_in_a_real_host(exported, tmp_path):
     name,model,path,_ = exported
     for n in (1, 2, 8191):
         x = noise(n, seed=n, n_ch=1+load_effect(path).multichannel)
         x.numpy().tofile(tmp_path/'in.f32')
-        subprocess.run([os.environ['FASTPROAUDIO_AUDACITY_HOST'], path/'model.pt', tmp_path/'in.f32', tmp_path/'out.f32',
+        subprocess.run([os.environ['FASTPROAUDIO_AUDACITY_HOST'], path/'model.pt', tmp_path/'in.f32',
+                        tmp_path/'out.f32',
                         str(x.shape[0]), str(n)], check=True, capture_output=True)
         got = torch.from_numpy(np.fromfile(tmp_path/'out.f32', dtype='<f4')).reshape(-1, n)
         torch.testing.assert_close(got, eager(name, model, x), rtol=0, atol=1e-5)
@@ -174,7 +181,8 @@ def test_model_is_left_alone(name, tmp_path):
     types = [type(m) for m in model.modules()]
     export(model, tmp_path/'out', **kw)
     assert modes==[m.training for m in model.modules()] and grads==[p.requires_grad for p in model.parameters()]
-    assert list(state)==list(model.state_dict()) and all(torch.equal(v, model.state_dict()[k]) for k,v in state.items())
+    assert list(state)==list(model.state_dict()) and all(torch.equal(v, model.state_dict()[k]) for k,
+                                                         v in state.items())
     assert types==[type(m) for m in model.modules()]
     model(*args).square().mean().backward()                                     # and still trains
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
@@ -184,7 +192,8 @@ def test_old_style_weight_norm_after_a_step(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         model = nn.utils.weight_norm(nn.Conv1d(1, 1, 3))
-    model(torch.randn(1, 1, 9)).sum().backward()                                # leaves a computed weight, which deepcopy refuses
+    # leaves a computed weight, which deepcopy refuses
+    model(torch.randn(1, 1, 9)).sum().backward()
     export(model, tmp_path/'out', sr=SR, n_random=0)
     x = noise(50, seed=0)
     torch.testing.assert_close(load_effect(tmp_path/'out')(x), model(F.pad(x, (2, 0))[None])[0], rtol=0, atol=1e-6)
@@ -260,7 +269,8 @@ def test_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
 
 def test_wrong_paths(tmp_path):
     (tmp_path/'file').write_text('x')
-    with pytest.raises(ValueError, match='file: expected a folder'): export(nn.Identity(), tmp_path/'file', sr=SR, n_random=0)
+    with pytest.raises(ValueError, match='file: expected a folder'):
+        export(nn.Identity(), tmp_path/'file', sr=SR, n_random=0)
     with pytest.raises(ValueError, match='found nothing there'): load_effect(tmp_path/'none')
     with pytest.raises(ValueError, match='none of their files'): load_effect(tmp_path)
     with pytest.raises(ValueError, match='got dict'): export({}, tmp_path/'amp')
@@ -280,8 +290,10 @@ def test_plays_in_a_bare_process(tmp_path):
     model,kw = settings('tcn')
     export(model, tmp_path/'amp', **kw)
     x = noise(500, seed=0)
-    code = ("import sys, torch; from fastproaudio.export.core import load_effect; e = load_effect(sys.argv[1]); x = torch.load(sys.argv[2]);"
-            "torch.save(e(x), sys.argv[2]); bad = {'fastai', 'matplotlib', 'IPython', 'soundfile'} & set(sys.modules); assert not bad, bad")
+    code = ("import sys, torch; from fastproaudio.export.core import load_effect; e = load_effect(sys.argv[1]); "
+            "x = torch.load(sys.argv[2]);"
+            "torch.save(e(x), sys.argv[2]); "
+            "bad = {'fastai', 'matplotlib', 'IPython', 'soundfile'} & set(sys.modules); assert not bad, bad")
     torch.save(x, tmp_path/'x.pt')
     subprocess.run([sys.executable, '-c', code, tmp_path/'amp', tmp_path/'x.pt'], check=True)
     torch.testing.assert_close(torch.load(tmp_path/'x.pt'), eager('tcn', model, x), rtol=0, atol=1e-5)
@@ -290,7 +302,8 @@ def test_plays_in_a_bare_process(tmp_path):
 def test_loaded_effect_checks_its_input(tmp_path):
     export(nn.Identity(), tmp_path/'amp', sr=SR, n_random=0)
     effect = load_effect(tmp_path/'amp')
-    for shape,message in (((2, 5), 'expected 1 channel, got 2'), ((5,), r'\(channels, samples\)'), ((1, 0), r'\(channels, samples\)')):
+    for shape,message in (((2, 5), 'expected 1 channel, got 2'), ((5,), r'\(channels, samples\)'),
+                          ((1, 0), r'\(channels, samples\)')):
         with pytest.raises(ValueError, match=message): effect(torch.zeros(shape))
 
 
@@ -300,9 +313,12 @@ def test_metadata_of_the_readme_is_good(): assert A.validate_metadata(META)==(Tr
 
 
 @pytest.mark.parametrize('field,value', [
-    ('sample_rate', 396000), ('sample_rate', 44100.5), ('sample_rate', True), ('sample_rate', '48000'), ('sample_rate', -1),
-    ('labels', None), ('labels', 'boosted'), ('domain_tags', ['Music']), ('domain_tags', ['music']*5), ('domain_tags', 'music'),
-    ('short_description', 'x'*61), ('long_description', 'x'*281), ('tags', list('abcdef')), ('tags', ['a', 'a']), ('multichannel', 0),
+    ('sample_rate', 396000), ('sample_rate', 44100.5), ('sample_rate', True), ('sample_rate', '48000'),
+                                         ('sample_rate', -1),
+    ('labels', None), ('labels', 'boosted'), ('domain_tags', ['Music']), ('domain_tags', ['music']*5),
+                                         ('domain_tags', 'music'),
+    ('short_description', 'x'*61), ('long_description', 'x'*281), ('tags', list('abcdef')), ('tags', ['a', 'a']),
+                                         ('multichannel', 0),
     ('effect_type', 'waveform'), ('effect_type', None), ('name', 3)])
 def test_metadata_refused_as_by_the_schema(field, value):
     meta = {**META, field:value}
@@ -311,7 +327,8 @@ def test_metadata_refused_as_by_the_schema(field, value):
     assert not ok and message.startswith(field) and 'expected' in message and '\n' not in message
 
 
-@pytest.mark.parametrize('field,value', [('sample_rate', 0), ('sample_rate', 44100.), ('labels', []), ('tags', ['x'*16])])
+@pytest.mark.parametrize('field,value', [('sample_rate', 0), ('sample_rate', 44100.), ('labels', []),
+                                         ('tags', ['x'*16])])
 def test_metadata_refused_as_by_the_host(field, value):
     meta = {**META, field:value}
     jsonschema.validate(meta, SCHEMA)                                           # the schema lets it through
@@ -356,16 +373,21 @@ class Of(nn.Module):
 
 
 @pytest.mark.parametrize('f,message', [
-    (lambda x: F.pad(x, (1, 0)), 'aten::pad'), (F.gelu, 'file format'), (lambda x: F.scaled_dot_product_attention(x, x, x), 'scaled_dot_product'),
-    (lambda x: torch.stft(x[0], 8, return_complex=True).abs(), 'aten::(pad|stft)'), (lambda x: F.rms_norm(x, (8,)), 'rms_norm'),
-    (lambda x: torch.einsum('bct,bdt->bcd', x, x), None), (lambda x: torch.special.bessel_j0(x), 'bessel'), (lambda x: x.tanh().relu_(), None),
-    (lambda x: torch.cat([x.new_zeros(1, 8, 2), x], -1)[..., 2:], None), (lambda x: F.conv1d(x, torch.ones(1, 8, 3), dilation=2), None)])
+    (lambda x: F.pad(x, (1, 0)), 'aten::pad'), (F.gelu, 'file format'),
+                                       (lambda x: F.scaled_dot_product_attention(x, x, x), 'scaled_dot_product'),
+    (lambda x: torch.stft(x[0], 8, return_complex=True).abs(), 'aten::(pad|stft)'),
+                                       (lambda x: F.rms_norm(x, (8,)), 'rms_norm'),
+    (lambda x: torch.einsum('bct,bdt->bcd', x, x), None), (lambda x: torch.special.bessel_j0(x), 'bessel'),
+                                       (lambda x: x.tanh().relu_(), None),
+    (lambda x: torch.cat([x.new_zeros(1, 8, 2), x], -1)[..., 2:], None),
+                                       (lambda x: F.conv1d(x, torch.ones(1, 8, 3), dilation=2), None)])
 def test_archive_rules(f, message, tmp_path):
     save(traced(Of(f), torch.randn(1, 8, 8)), tmp_path/'model.pt')
     faults = A.check_archive(tmp_path/'model.pt')
     if message is None: assert faults==[]
     else: assert re.search(message, ' '.join(faults)), faults
-    with zipfile.ZipFile(tmp_path/'model.pt') as z: assert any(n.endswith('.py') for n in z.namelist())     # there was something to read
+    # there was something to read
+    with zipfile.ZipFile(tmp_path/'model.pt') as z: assert any(n.endswith('.py') for n in z.namelist())
 
 
 def test_exceptions_of_a_script_are_rewritten(tmp_path):
@@ -391,8 +413,10 @@ def test_audacitorch_walkthrough(tmp_path):
     assert torch.equal(load_effect(root)(x), 2*x)
     export(wrapper, tmp_path/'again', sr=SR, n_random=0)
     assert torch.equal(load_effect(tmp_path/'again')(x), 2*x)
-    with pytest.raises(ValueError, match='sample_rate: expected'): A.save_model(scripted(wrapper), {**META, 'sample_rate':48000.}, root)
-    with pytest.raises(ValueError, match='aten::pad'): A.save_model(traced(Of(lambda x: F.pad(x, (1, -1))), x), META, tmp_path/'bad')
+    with pytest.raises(ValueError, match='sample_rate: expected'):
+        A.save_model(scripted(wrapper), {**META, 'sample_rate':48000.}, root)
+    with pytest.raises(ValueError, match='aten::pad'):
+        A.save_model(traced(Of(lambda x: F.pad(x, (1, -1))), x), META, tmp_path/'bad')
     assert not (tmp_path/'bad').exists()
 
 
@@ -410,7 +434,8 @@ def test_test_run_and_examples():
 
 @pytest.mark.parametrize('labels,times,message', [
     (torch.zeros(2, 3), torch.zeros(2, 2), 'int64'), (torch.zeros(1).long(), torch.tensor([[1., 1.]]), 'start < end'),
-    (torch.zeros(1).long(), torch.tensor([[-1., 1.]]), 'start < end'), (torch.zeros(2).long(), torch.tensor([[0., 1.]]), r'\(2, 2\)'),
+    (torch.zeros(1).long(), torch.tensor([[-1., 1.]]), 'start < end'),
+                                                  (torch.zeros(2).long(), torch.tensor([[0., 1.]]), r'\(2, 2\)'),
     (torch.zeros(0).long(), torch.zeros(0), r'\(0, 2\)'), (torch.zeros(1), torch.tensor([[0., 1.]]), 'int64')])
 def test_labels_contract(labels, times, message):
     class Listener(A.WaveformToLabels):
@@ -436,7 +461,7 @@ def test_labels_export(tmp_path):
     with pytest.raises(ValueError, match='labels: expected'): export(Onsets(), tmp_path/'none', sr=SR, n_random=0)
 
 
-def test_a_model_that_cannot_be_fitted_says_why(tmp_path):
+def test_a_model_that_cannot_be_fitted_says_why():
     class Picky(nn.Module):
         def forward(self, x):
             if x.shape[-1]!=2**16: raise RuntimeError('only my length')

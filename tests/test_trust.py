@@ -16,7 +16,9 @@ HAVE_ONNX = all(importlib.util.find_spec(m) for m in ('onnx', 'onnxscript', 'onn
 KINDS = ['nam', 'lstm', 'container', 'rtneural', 'guitarml', 'ts', 'pt2', 'audacity'] + ['onnx']*HAVE_ONNX
 
 
-def tiny(): return NAMWaveNet([dict(n_in=1, channels=2, dilations=[1, 8], ks=[3]*2, acts=['Tanh']*2, gated=False, head=1, head_ks=1, head_bias=True)])
+def tiny():
+    return NAMWaveNet([dict(n_in=1, channels=2, dilations=[1, 8], ks=[3]*2, acts=['Tanh']*2, gated=False, head=1,
+                            head_ks=1, head_bias=True)])
 
 
 @pytest.fixture(scope='module')
@@ -24,10 +26,14 @@ def artefacts(tmp_path_factory):
     d = tmp_path_factory.mktemp('good')
     torch.manual_seed(0)
     stack = nn.Sequential(nn.Conv1d(1, 2, 3), nn.PReLU(2), nn.Conv1d(2, 1, 1))
-    made = dict(nam=('a.nam', 'nam', tiny(), {}), lstm=('l.nam', 'nam', NAMLSTM(3, run_in=100), {}), container=('c.nam', 'nam', tiny(), dict(lite=tiny())),
-                rtneural=('r.json', 'rtneural', stack, {}), guitarml=('g.json', 'guitarml', LSTMEffect(hidden=3, warm_up=100), {}),
-                ts=('a.ts', 'nn_tilde', TCN(n_blocks=1, ks=3, channel_width=2), {}), pt2=('a.pt2', 'torch_export', TCN(n_blocks=1, ks=3, channel_width=2), {}),
-                audacity=('folder', 'audacity', TCN(n_blocks=1, ks=3, channel_width=2), dict(n_random=0)), onnx=('a.onnx', 'onnx', NAMLSTM(3, run_in=100), {}))
+    made = dict(nam=('a.nam', 'nam', tiny(), {}), lstm=('l.nam', 'nam', NAMLSTM(3, run_in=100), {}),
+                container=('c.nam', 'nam', tiny(), dict(lite=tiny())),
+                rtneural=('r.json', 'rtneural', stack, {}),
+                guitarml=('g.json', 'guitarml', LSTMEffect(hidden=3, warm_up=100), {}),
+                ts=('a.ts', 'nn_tilde', TCN(n_blocks=1, ks=3, channel_width=2), {}),
+                pt2=('a.pt2', 'torch_export', TCN(n_blocks=1, ks=3, channel_width=2), {}),
+                audacity=('folder', 'audacity', TCN(n_blocks=1, ks=3, channel_width=2), dict(n_random=0)),
+                onnx=('a.onnx', 'onnx', NAMLSTM(3, run_in=100), {}))
     res = {}
     for kind in KINDS:
         name, target, model, options = made[kind]
@@ -49,7 +55,7 @@ def attempt(path):
         assert str(path) in str(e) or 'expected' in str(e), e
         assert len(str(e)) < 2000
         return False
-    except RuntimeError as e:                           # a graph that was changed and still loads may not run: torch says so
+    except RuntimeError:                    # a graph that was changed and still loads may not run: torch says so
         if path.suffix not in ('.ts', '.pt2') and not path.is_dir(): raise
         return False
 
@@ -63,7 +69,9 @@ def mutate(data, rng):
     elif how == 1: del data[i:]
     elif how == 2: del data[i:i+rng.randrange(1, 50)]
     elif how == 3: data[i:i] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 20)))
-    elif how == 4: data[i:i+4] = rng.choice([b'\xff'*4, b'\0'*4, b'9999', b'1e99', b'null', b'-1, ', b'"x",', b'[[[[', b'NaN ', b'\x7f\xff\xff\xff'])
+    elif how == 4:
+        data[i:i+4] = rng.choice([b'\xff'*4, b'\0'*4, b'9999', b'1e99', b'null', b'-1, ', b'"x",', b'[[[[', b'NaN ',
+                                  b'\x7f\xff\xff\xff'])
     else: data[i:i] = data[i:i+rng.randrange(1, 200)]
     return bytes(data)
 
@@ -100,7 +108,9 @@ def test_a_saved_network_is_refused_or_plays_when_mutated(tmp_path):
     from fastproaudio.export.saved import load_network, save_network
     torch.manual_seed(0)
     good = save_network(TCN(n_blocks=1, ks=3, channel_width=2), tmp_path/'good', sr=48000)
-    files, rng, plays, n = [good/'network.json', good/'weights.pt'], random.Random(0), 0, 2000 if os.environ.get('FASTPROAUDIO_SLOW') else 100
+    files, rng = [good/'network.json', good/'weights.pt'], random.Random(0)
+    plays = 0
+    n = 2000 if os.environ.get('FASTPROAUDIO_SLOW') else 100
     for i in range(n):
         f = files[i % 2]
         data = f.read_bytes()
@@ -131,7 +141,8 @@ def fuzz_members(path, tmp_path, n, seed):
     with zipfile.ZipFile(archive) as z: members = {i: z.read(i) for i in z.namelist()}
     for _ in range(n):
         name = rng.choice([m for m in members if members[m]])
-        (target/'model.pt' if path.is_dir() else target).write_bytes(zipped({**members, name: mutate(members[name], rng)}))
+        (target/'model.pt' if path.is_dir() else target).write_bytes(zipped({**members,
+                                                                             name: mutate(members[name], rng)}))
         attempt(target)
 
 
@@ -188,8 +199,10 @@ def test_audacity_folder_with_a_payload_is_not_run(artefacts, tmp_path):
 @pytest.mark.parametrize('name', ['x.ts', 'x.pt2'])
 @pytest.mark.parametrize('what', ['bomb', 'up', 'root', 'many', 'empty', 'random'])
 def test_hostile_archives_are_refused(name, what, tmp_path):
-    data = dict(bomb=lambda: zipped({'a/data.pkl': bytes(2**24)}, zipfile.ZIP_DEFLATED), up=lambda: zipped({'../../up': b'x'}),
-                root=lambda: zipped({'/tmp/root': b'x'}), many=lambda: zipped({f'a/{i}': b'' for i in range(20_001)}), empty=lambda: zipped({}),
+    data = dict(bomb=lambda: zipped({'a/data.pkl': bytes(2**24)}, zipfile.ZIP_DEFLATED),
+                up=lambda: zipped({'../../up': b'x'}),
+                root=lambda: zipped({'/tmp/root': b'x'}), many=lambda: zipped({f'a/{i}': b'' for i in range(20_001)}),
+                empty=lambda: zipped({}),
                 random=lambda: random.Random(0).randbytes(5000))[what]()
     (tmp_path/name).write_bytes(data)
     with pytest.raises(ValueError, match='expected'): load_effect(tmp_path/name)
@@ -198,7 +211,8 @@ def test_hostile_archives_are_refused(name, what, tmp_path):
 
 def rewrite(src, dst, change):
     "Copy an archive with valid checksums, members through `change(name, data)`."
-    with zipfile.ZipFile(src) as a: dst.write_bytes(zipped({i.filename: change(i.filename, a.read(i)) for i in a.infolist()}))
+    with zipfile.ZipFile(src) as a:
+        dst.write_bytes(zipped({i.filename: change(i.filename, a.read(i)) for i in a.infolist()}))
 
 
 def test_expressions_of_a_program_are_not_evaluated(artefacts, tmp_path):
@@ -207,7 +221,8 @@ def test_expressions_of_a_program_are_not_evaluated(artefacts, tmp_path):
     def change(name, data):
         if '/models/' not in name: return data
         text = data.decode()
-        at = text.index('"expr_str": "')+len('"expr_str": "') if '"expr_str": "' in text else text.index('"expr_str":"')+len('"expr_str":"')
+        sign = '"expr_str": "' if '"expr_str": "' in text else '"expr_str":"'
+        at = text.index(sign)+len(sign)
         seen.append(name)
         return (text[:at]+f"open('{marker}', 'w')"+text[text.index('"', at):]).encode()
     rewrite(artefacts['pt2'], tmp_path/'x.pt2', change)
@@ -221,7 +236,9 @@ def test_pickles_inside_a_program_are_not_run(artefacts, tmp_path):
     rewrite(artefacts['pt2'], tmp_path/'x.pt2', lambda n, b: torch_file(marker) if 'sample_inputs' in n else b)
     with pytest.raises(ValueError, match='expected a torch.export program'): load_effect(tmp_path/'x.pt2')
     assert not marker.exists()
-    rewrite(artefacts['pt2'], tmp_path/'y.pt2', lambda n, b: b.replace(b'"use_pickle": false', b'"use_pickle": true').replace(b'"use_pickle":false', b'"use_pickle":true'))
+    rewrite(artefacts['pt2'], tmp_path/'y.pt2', lambda n,
+            b: b.replace(b'"use_pickle": false', b'"use_pickle": true').replace(b'"use_pickle":false',
+                                                                                b'"use_pickle":true'))
     with pytest.raises(ValueError, match='expected raw weights'): load_effect(tmp_path/'y.pt2')
 
 
@@ -241,17 +258,28 @@ def test_onnx_reads_no_other_file(artefacts, tmp_path):
     with pytest.raises(ValueError, match='standard operators'): load_effect(tmp_path/'y.onnx')
 
 
-CHANGES = [('nam', lambda c: c.update(weights=c['weights'][:-1])), ('nam', lambda c: c.update(weights=c['weights']*2)), ('nam', lambda c: c.update(weights=None)),
-           ('nam', lambda c: c['weights'].__setitem__(0, 'x')), ('nam', lambda c: c['weights'].__setitem__(0, 1e300)), ('nam', lambda c: c.update(sample_rate=None)),
-           ('nam', lambda c: c['config']['layers'][0].update(channels=10**9)), ('nam', lambda c: c['config']['layers'][0].update(dilations=[2**40, 1])),
-           ('nam', lambda c: c['config']['layers'][0].update(dilations=[1]*10**5)), ('nam', lambda c: c['config']['layers'][0].update(activation='__import__')),
-           ('nam', lambda c: c.update(config=[])), ('nam', lambda c: c.update(version=7)), ('lstm', lambda c: c['config'].update(hidden_size=-1)),
-           ('lstm', lambda c: c['config'].update(num_layers=True)), ('lstm', lambda c: c.update(weights=c['weights'][1:])),
-           ('container', lambda c: c['config'].update(submodels=[c['config']['submodels'][0]])), ('container', lambda c: c['config']['submodels'][1].update(model=json.loads(json.dumps(c)))),
-           ('rtneural', lambda c: c.update(layers=c['layers']*300)), ('rtneural', lambda c: c['layers'][0].update(kernel_size=[10**9])),
-           ('rtneural', lambda c: c['layers'][0].update(type='lambda')), ('rtneural', lambda c: c['layers'][0].update(weights=[])),
-           ('guitarml', lambda c: c['model_data'].update(hidden_size=4)), ('guitarml', lambda c: c['state_dict'].pop('lin.bias')),
-           ('guitarml', lambda c: c['state_dict'].update({'lin.bias': [None]})), ('guitarml', lambda c: c.update(model_data=7))]
+CHANGES = [('nam', lambda c: c.update(weights=c['weights'][:-1])),
+           ('nam', lambda c: c.update(weights=c['weights']*2)), ('nam', lambda c: c.update(weights=None)),
+           ('nam', lambda c: c['weights'].__setitem__(0, 'x')), ('nam', lambda c: c['weights'].__setitem__(0, 1e300)),
+           ('nam', lambda c: c.update(sample_rate=None)),
+           ('nam', lambda c: c['config']['layers'][0].update(channels=10**9)),
+           ('nam', lambda c: c['config']['layers'][0].update(dilations=[2**40, 1])),
+           ('nam', lambda c: c['config']['layers'][0].update(dilations=[1]*10**5)),
+           ('nam', lambda c: c['config']['layers'][0].update(activation='__import__')),
+           ('nam', lambda c: c.update(config=[])), ('nam', lambda c: c.update(version=7)),
+           ('lstm', lambda c: c['config'].update(hidden_size=-1)),
+           ('lstm', lambda c: c['config'].update(num_layers=True)),
+           ('lstm', lambda c: c.update(weights=c['weights'][1:])),
+           ('container', lambda c: c['config'].update(submodels=[c['config']['submodels'][0]])),
+           ('container', lambda c: c['config']['submodels'][1].update(model=json.loads(json.dumps(c)))),
+           ('rtneural', lambda c: c.update(layers=c['layers']*300)),
+           ('rtneural', lambda c: c['layers'][0].update(kernel_size=[10**9])),
+           ('rtneural', lambda c: c['layers'][0].update(type='lambda')),
+           ('rtneural', lambda c: c['layers'][0].update(weights=[])),
+           ('guitarml', lambda c: c['model_data'].update(hidden_size=4)),
+           ('guitarml', lambda c: c['state_dict'].pop('lin.bias')),
+           ('guitarml', lambda c: c['state_dict'].update({'lin.bias': [None]})),
+           ('guitarml', lambda c: c.update(model_data=7))]
 
 
 @pytest.mark.parametrize('i', range(len(CHANGES)))
@@ -264,7 +292,8 @@ def test_wrong_counts_and_values_are_refused(i, artefacts, tmp_path):
     with pytest.raises(ValueError, match='expected'): load_effect(path)
 
 
-@pytest.mark.parametrize('text', ['{"a":'*50_000, '['*200_000, '{"weights":['+'9'*10_000+']}', '{"version": NaN}', '\ufeff{}', ''], ids=['deep', 'deep list', 'huge', 'nan', 'bom', 'empty'])
+@pytest.mark.parametrize('text', ['{"a":'*50_000, '['*200_000, '{"weights":['+'9'*10_000+']}', '{"version": NaN}',
+                                  '\ufeff{}', ''], ids=['deep', 'deep list', 'huge', 'nan', 'bom', 'empty'])
 def test_hostile_json_is_refused(text, tmp_path):
     (tmp_path/'x.nam').write_text(text)
     with pytest.raises(ValueError, match='expected'): load_effect(tmp_path/'x.nam')

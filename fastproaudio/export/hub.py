@@ -6,14 +6,11 @@
 __all__ = ['training_record', 'write_card', 'check_folder', 'push_to_hub']
 
 # %% ../../nbs/18f_hub.ipynb #cc91ddad
-import json, re, shutil
+import re, shutil
 from pathlib import Path
 
-import torch
-from torch import nn, Tensor
-
 from .checks import need
-from .core import ExportReport, export, load_effect, model_of, rate_of
+from .core import find_target, model_of, rate_of, target_of
 
 # %% ../../nbs/18f_hub.ipynb #ec246717
 def training_record(
@@ -26,28 +23,49 @@ def training_record(
     for k in ('receptive_field', 'latency', 'n_in', 'n_out', 'n_knobs'):
         if isinstance(getattr(model, k, None), int): res[k] = getattr(model, k)
     if rate_of(obj): res['sample rate'] = f'{rate_of(obj)} Hz'
-    knobs = getattr(getattr(obj, 'dls', None), 'knobs', None)
+    dls = getattr(obj, 'dls', None)
+    knobs = getattr(dls, 'knobs', None)
     if hasattr(knobs, 'describe') and len(knobs): res['knobs'] = '; '.join(map(str, knobs))
-    files = [str(Path(str(f[0] if isinstance(f, (tuple, list)) else f)).name) for f in list(getattr(getattr(getattr(obj, 'dls', None), 'train', None), 'items', []))[:5]]
-    if files: res['training files'] = ', '.join(files)
+    files = list(getattr(getattr(dls, 'train', None), 'items', []))[:5]
+    if files: res['training files'] = ', '.join(map(_file_name, files))
     values = getattr(getattr(obj, 'recorder', None), 'values', None)
     if values: res['epochs'] = len(values)
     errors = _errors(obj, values)
-    return {**res, **({'esr':errors} if errors else {}), **more}
+    if errors: res['esr'] = errors
+    return res | more
+
+def _file_name(item):
+    "Name of the file of an item, the first where it has several."
+    return Path(str(item[0] if isinstance(item, (tuple, list)) else item)).name
 
 def _errors(obj, values):
     "ESR on the validation set: the model's, and the baselines' beside it."
     names = list(getattr(getattr(obj, 'recorder', None), 'metric_names', []))
     res = {'this model':float(values[-1][names.index('esr')-1])} if values and 'esr' in names else {}
     for cb in getattr(obj, 'cbs', []):
-        if res and isinstance(getattr(cb, 'scores', None), dict): res.update({k:float(v) for k,v in cb.scores.items()})
+        if res and isinstance(getattr(cb, 'scores', None), dict):
+            res.update({k:float(v) for k,v in cb.scores.items()})
     return res
 
 # %% ../../nbs/18f_hub.ipynb #7bf4a2a9
-_LOAD = {'.nam':'Neural Amp Modeler', '.ts':'nn~ (Max, Pure Data) and other hosts of live TorchScript', '.onnx':'any ONNX runtime: `(x, state)` to `(y, next_state)`',
-         '.pt2':'`torch.export.load`', '.json':'RTNeural or GuitarML players', '.pt':'hosts of the audacitorch format', '.wav':'sound', '.flac':'sound'}
-
 def _cell(v): return re.sub(r'\s+', ' ', str(v)).replace('|', '\\|')
+
+def _plays(folder):
+    "What each exported file of a folder plays in."
+    found = {p.name:target_of(p) for p in sorted(folder.iterdir())}
+    if target_of(folder): found['model.pt'] = target_of(folder)        # a folder that is an export as a whole
+    return {name:find_target(found[name]).plays for name in sorted(found) if found[name]}
+
+_HOW_TO_LOAD = """## How to load
+
+```python
+from fastproaudio.export.core import load_effect
+effect = load_effect('the folder or file')
+y = effect(x)    # (channels, samples) at its sample rate
+```
+
+Loading runs no Python code from these files.
+"""
 
 def write_card(
     folder, # With the exported files; the card goes into it as README.md
@@ -61,20 +79,18 @@ def write_card(
     "A model card from what was measured."
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder with exported files, found none; export something "
-                         "into it first")
+        raise ValueError(f"{folder}: expected a folder with exported files, found none; "
+                         "export something into it first")
+    record = record or {}
     sounds = {name:_copied(folder, src) for name,src in (audio or {}).items()}
-    esr = (record or {}).get('esr', {})
+    errors = {k:f'{v:.4g}' for k,v in record.get('esr', {}).items()}
     lines = [*_front(folder, tags, license), f'# {_cell(title)}', '']
-    lines += _table('What it is', 'property', 'value', {k:v for k,v in (record or {}).items() if k!='esr'})
-    lines += _table('Error', 'on the validation set', 'ESR (0 perfect, 1 as bad as silence)', {k:f'{v:.4g}' for k,v in esr.items()})
+    lines += _table('What it is', 'property', 'value', {k:v for k,v in record.items() if k!='esr'})
+    lines += _table('Error', 'on the validation set', 'ESR (0 perfect, 1 as bad as silence)', errors)
     lines += _table('Sound', 'example', 'file', {k:f'[{n}]({n})' for k,n in sounds.items()})
-    lines += _table('Files', 'file', 'plays in', {p.name:_LOAD[p.suffix] for p in sorted(folder.iterdir()) if p.suffix in _LOAD and p.suffix not in ('.wav', '.flac') and p.name!='metadata.json'})
+    lines += _table('Files', 'file', 'plays in', _plays(folder))
     for r in reports: lines += ['```', str(r).replace(str(r.path), Path(r.path).name), '```', '']
-    lines += ['## How to load', '', '```python', 'from fastproaudio.export.core import load_effect', "effect = load_effect('the folder or file')",
-              'y = effect(x)    # (channels, samples) at its sample rate', '```', '', 'Loading runs no '
-                                                                                      'Python code from '
-                                                                                      'these files.', '']
+    lines.append(_HOW_TO_LOAD)
     (folder/'README.md').write_text('\n'.join(lines), encoding='utf-8')
     return folder/'README.md'
 
@@ -87,15 +103,18 @@ def _copied(folder, src):
 
 def _front(folder, tags, license):
     "The head that the hub reads; hosts of the audacitorch format look for their tag."
-    all_tags = ['audio', 'fastproaudio', *(['audacity'] if (folder/'model.pt').exists() else []), *tags]
-    bad = [t for t in [*all_tags, license or ''] if not re.fullmatch(r'[\w .+-]*', t)]
-    if bad:
-        raise ValueError(f"expected tags and a licence of letters, digits, dots and dashes, got {bad[0]!r}")
-    return ['---', 'library_name: fastproaudio', 'pipeline_tag: audio-to-audio', *([f'license: {license}'] if license else []), 'tags:', *[f'- {t}' for t in all_tags], '---', '']
+    tags = ['audio', 'fastproaudio', *(['audacity'] if (folder/'model.pt').exists() else []), *tags]
+    bad = [t for t in [*tags, license or ''] if not re.fullmatch(r'[\w .+-]*', t)]
+    if bad: raise ValueError(f"expected tags and a licence of letters, digits, dots and dashes, got {bad[0]!r}")
+    lines = ['---', 'library_name: fastproaudio', 'pipeline_tag: audio-to-audio']
+    if license: lines.append(f'license: {license}')
+    return [*lines, 'tags:', *[f'- {t}' for t in tags], '---', '']
 
 def _table(title, left, right, rows):
+    "A heading and a table; nothing where there are no rows."
     if not rows: return []
-    return [f'## {title}', '', f'| {left} | {right} |', '|---|---|', *[f'| {_cell(k)} | {_cell(v)} |' for k,v in rows.items()], '']
+    lines = [f'| {_cell(k)} | {_cell(v)} |' for k,v in rows.items()]
+    return [f'## {title}', '', f'| {left} | {right} |', '|---|---|', *lines, '']
 
 # %% ../../nbs/18f_hub.ipynb #0ade73a7
 def check_folder(

@@ -13,32 +13,41 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .checks import check_zip, rate_for, read_json, whole_number
-from .core import ExportReport, frozen_copy, model_of, rate_of, whole_folder
+from .checks import check_zip, first_line, rate_for, read_json, whole_number
+from .core import frozen_copy, model_of, whole_folder
 from .hub import training_record
 from ..models.blocks import Rebuildable, rebuild
 
 # %% ../../nbs/18g_saved.ipynb #0133b1dc
 _PARTS = ('fir', 'wavenet', 'tcn', 'unet', 'lstm', 'nam', 'seq2seq', 'sidechain')
-_FORMAT,_MOST = 'fastproaudio network',2**30
+_FORMAT = 'fastproaudio network'
+_MOST = 2**30                                               # bytes of weights
 
 def known_networks() -> dict: # Name to class
     "The networks of this library that can be rebuilt from words."
-    mods = [importlib.import_module(f'fastproaudio.models.{p}') for p in _PARTS]
-    return {k:v for m in mods for k,v in vars(m).items() if isinstance(v, type) and issubclass(v, Rebuildable) and v.__module__==m.__name__}
+    def are_ours(module):
+        return {k:v for k,v in vars(module).items()
+                if isinstance(v, type) and issubclass(v, Rebuildable) and v.__module__==module.__name__}
+    res = {}
+    for part in _PARTS: res |= are_ours(importlib.import_module(f'fastproaudio.models.{part}'))
+    return res
 
 class _AtMost(TorchFunctionMode):
     "Inside, a new tensor of more than `most` elements is a `ValueError` before it takes memory."
-    makers = {'empty', 'zeros', 'ones', 'full', 'rand', 'randn', 'randint', 'arange', 'linspace', 'eye', 'randperm'}
+    makers = {'empty', 'zeros', 'ones', 'full', 'rand', 'randn', 'randint', 'arange', 'linspace',
+              'eye', 'randperm'}
     def __init__(self, most): super().__init__(); self.most = most
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func, types, args=(), kwargs=None): # noqa: ARG002  as torch calls it
         if getattr(func, '__name__', '') in self.makers:
             flat = [o for a in args for o in (a if isinstance(a, (tuple, list)) else (a,))]
             n = math.prod(o for o in flat if isinstance(o, int) and o>1)
             if n>self.most:
-                raise ValueError(f"expected a network no larger than its weights, {self.most} numbers at "
-                                 f"most, got a tensor of {n}")
+                raise ValueError(f"expected a network no larger than its weights, {self.most} numbers at most, "
+                                 f"got a tensor of {n}")
         return func(*args, **(kwargs or {}))
+
+_HIGHEST = dict(n_layers=512, n_blocks=512, stack_size=512, dilation_growth=512,
+                channel_growth=512, n_taps=2**22)
 
 def _check_words(v, what='network', depth=0):
     "Raise `ValueError` unless settings out of a file are few, plain and small."
@@ -52,23 +61,24 @@ def _check_words(v, what='network', depth=0):
     elif isinstance(v, str):
         if len(v)>200: raise ValueError(f"{what}: expected at most 200 characters, got {len(v)}")
     elif isinstance(v, int) and not isinstance(v, bool):
-        whole_number(v, what, -1, 512 if what in ('n_layers', 'n_blocks', 'stack_size', 'dilation_growth', 'channel_growth') else 2**22 if what=='n_taps' else 2**16)
+        whole_number(v, what, -1, _HIGHEST.get(what, 2**16))
     elif isinstance(v, float):
         if not math.isfinite(v): raise ValueError(f"{what}: expected a finite number, got {v}")
     elif v is not None and not isinstance(v, bool):
-        raise ValueError(f"{what}: expected plain data, got {type(v).__name__}; networks are built from "
-                         "words and numbers")
+        raise ValueError(f"{what}: expected plain data, got {type(v).__name__}; "
+                         "networks are built from words and numbers")
 
 # %% ../../nbs/18g_saved.ipynb #ddacb475
 def _words_of(model):
+    "What the network is built from, checked as the loader will."
     words = getattr(model, 'built_from', None)
+    name = type(model).__name__
     if not words:
-        raise ValueError(f"{type(model).__name__}: expected a network that can be built again from words, "
-                         "got none; make it a subclass of "
-                                   "AudioModel or Rebuildable, or keep the learner with learn.export()")
+        raise ValueError(f"{name}: expected a network that can be built again from words, got none; "
+                         "make it a subclass of AudioModel or Rebuildable, "
+                         "or keep the learner with learn.export()")
     try: _check_words(words)
-    except ValueError as e: raise ValueError(f"{type(model).__name__}: {e}; keep the learner with "
-                                             "learn.export()") from e
+    except ValueError as e: raise ValueError(f"{name}: {e}; keep the learner with learn.export()") from e
     return words
 
 def save_network(
@@ -78,24 +88,27 @@ def save_network(
     **record, # What else is known: text, numbers, lists of them
 ) -> Path: # The folder
     "Keep a network as words and weights, loaded back and compared before it is named done."
-    model,sr = frozen_copy(model_of(obj), plain=False),rate_for(obj, sr, 'a saved network')
-    words = dict(format=_FORMAT, version=1, sr=sr, network=_words_of(model_of(obj)), record={**training_record(obj), **record})
+    model = frozen_copy(model_of(obj), plain=False)
+    sr = rate_for(obj, sr, 'a saved network')
+    record = training_record(obj) | record
     knobs = getattr(getattr(obj, 'dls', None), 'knobs', None)
-    if knobs: words['record']['knobs'] = knobs.describe()
+    if knobs: record['knobs'] = knobs.describe()
+    words = dict(format=_FORMAT, version=1, sr=sr, network=_words_of(model_of(obj)), record=record)
     with whole_folder(path) as tmp:
         torch.save({k:v.contiguous() for k,v in model.state_dict().items()}, tmp/'weights.pt')
         (tmp/'network.json').write_text(_json(words), encoding='utf-8')
-        again = load_network(tmp, classes=[type(m) for m in model.modules() if isinstance(m, Rebuildable)])
-        for (k,a),b in zip(model.state_dict().items(), again.state_dict().values()):
-            if not torch.equal(a, b):
-                raise ValueError(f"{path}: expected the weights that were saved, got others in {k}; is the "
-                                 "disk sound?")
+        again = load_network(tmp, classes=[type(m) for m in model.modules() if isinstance(m,
+                                                                                          Rebuildable)]).state_dict()
+        for name,saved in model.state_dict().items():
+            if not torch.equal(saved, again[name]):
+                raise ValueError(f"{path}: expected the weights that were saved, got others in {name}; "
+                                 "is the disk sound?")
     return Path(path)
 
 def _json(words):
     try: return json.dumps(words, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as e: raise ValueError("expected text, numbers and lists in the record, "
-                                                          f"got {e}") from e
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"expected text, numbers and lists in the record, got {e}") from e
 
 def is_saved(
     path, # Folder
@@ -111,37 +124,49 @@ def load_network(
     path = Path(path).expanduser()
     if not is_saved(path):
         raise ValueError(f"{path}: expected a folder with network.json and weights.pt, found none; "
-                                            "save_network(learn, path) writes one")
-    words = read_json(path/'network.json', most=2**20)
-    if words.get('format')!=_FORMAT or words.get('version')!=1:
-        raise ValueError(f"{path/'network.json'}: expected a {_FORMAT} of version 1, got "
-                         f"{str(words.get('format'))[:40]!r}, {str(words.get('version'))[:10]!r}; "
-                         "a newer fastproaudio may read it")
-    sr = whole_number(words.get('sr'), f"{path/'network.json'}: sr", 1000, 384000)
-    record = words.get('record', {})
-    if not isinstance(record, dict):
-        raise ValueError(f"{path/'network.json'}: expected a record of names and values, got "
-                         f"{type(record).__name__}")
+                         "save_network(learn, path) writes one")
+    about = _read_about(path/'network.json')
     weights = _read_weights(path/'weights.pt')
-    known = known_networks() | {c.__name__:c for c in classes}
-    try:
-        _check_words(words.get('network'))
-        with _AtMost(2**20+sum(v.numel() for v in weights.values())): model = rebuild(words['network'], known)
-    except (KeyError, ValueError, MemoryError, RuntimeError, TypeError, AttributeError) as e: raise ValueError(f"{path/'network.json'}: {e}") from e
+    model = _built(path/'network.json', about['network'], weights, classes)
     _check_fit(path, weights, {k:v.shape for k,v in model.state_dict().items()})
     model.load_state_dict(weights)
-    model.sr,model.record = sr,record
+    model.sr = about['sr']
+    model.record = about['record']
     return model.eval()
+
+def _read_about(path):
+    "Rate, words of the network and record, from a file that may be damaged or hostile."
+    about = read_json(path, most=2**20)
+    form = about.get('format')
+    version = about.get('version')
+    if form!=_FORMAT or version!=1:
+        raise ValueError(f"{path}: expected a {_FORMAT} of version 1, "
+                         f"got {str(form)[:40]!r}, {str(version)[:10]!r}; "
+                         "a newer fastproaudio may read it")
+    record = about.get('record', {})
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: expected a record of names and values, got {type(record).__name__}")
+    return dict(sr=whole_number(about.get('sr'), f"{path}: sr", 1000, 384000),
+                network=about.get('network'), record=record)
+
+def _built(path, words, weights, classes):
+    "The network of some words, no larger than its weights."
+    known = known_networks() | {c.__name__:c for c in classes}
+    try:
+        _check_words(words)
+        with _AtMost(2**20+sum(v.numel() for v in weights.values())): return rebuild(words, known)
+    except (KeyError, ValueError, MemoryError, RuntimeError, TypeError, AttributeError) as e:
+        raise ValueError(f"{path}: {e}") from e
 
 def _read_weights(path):
     "Finite tensors by name, from a file that may be damaged or hostile."
     check_zip(path, _MOST)
     try: weights = torch.load(io.BytesIO(path.read_bytes()), map_location='cpu', weights_only=True)
-    except Exception as e: raise ValueError(f"{path}: expected weights and nothing else, got "
-                                            f"{type(e).__name__}: "
-                                            f"{str(e).splitlines()[0][:100] if str(e) else ''}; "
-                                            "it is damaged, or should not be trusted") from e
-    if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k,v in weights.items()):
+    except Exception as e:                                  # the unpickler raises what it likes
+        raise ValueError(f"{path}: expected weights and nothing else, got {first_line(e, 100)}; "
+                         "it is damaged, or should not be trusted") from e
+    def is_named(k, v): return isinstance(k, str) and isinstance(v, torch.Tensor)
+    if not isinstance(weights, dict) or not all(is_named(k, v) for k,v in weights.items()):
         raise ValueError(f"{path}: expected tensors by name, got something else; it is not ours")
     for k,v in weights.items():
         if v.numel()*v.element_size()>max(v.untyped_storage().nbytes(), 1) or v.is_sparse:
@@ -154,9 +179,9 @@ def _check_fit(path, weights, shapes):
     "Raise `ValueError` unless the weights are those of the network."
     lone = sorted(set(weights)^set(shapes))
     if lone:
-        raise ValueError(f"{path}: expected the weights of the network that network.json names, got "
-                         f"{lone[0][:60]} in only one of the two")
+        raise ValueError(f"{path}: expected the weights of the network that network.json names, "
+                         f"got {lone[0][:60]} in only one of the two")
     bad = next((k for k in shapes if weights[k].shape!=shapes[k]), None)
     if bad:
-        raise ValueError(f"{path}: expected {list(shapes[bad])} in {bad}, as network.json says, got "
-                         f"{list(weights[bad].shape)}")
+        raise ValueError(f"{path}: expected {list(shapes[bad])} in {bad}, as network.json says, "
+                         f"got {list(weights[bad].shape)}")

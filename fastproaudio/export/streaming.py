@@ -235,6 +235,11 @@ def load_nn_tilde(
     "Load a live TorchScript; it runs as a graph, no Python code in it is executed."
     return LiveEffect(path)
 
+# %% ../../nbs/18c_streaming.ipynb #c0de3a01
+from fastproaudio.export.core import Target
+
+targets = [Target('nn_tilde', 'nn~ (Max, Pure Data) and other hosts of live TorchScript', export_nn_tilde, load_nn_tilde, is_nn_tilde)]
+
 # %% ../../nbs/18c_streaming.ipynb #9d31d9c3
 def render_nn_tilde(
     path, # A `.ts` file
