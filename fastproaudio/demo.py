@@ -56,7 +56,7 @@ def run_demo(
 
 # %% ../nbs/34_demo.ipynb #3bc59d3c
 def judge(
-    learn:AudioLearner, # Trained
+    learn:EffectsLearner, # Trained
     dry:str|Path, # Held-out input
     wet:str|Path, # Its target
     out:str|Path, # Folder for sound, picture and report
