@@ -90,7 +90,7 @@ def from_prev_next(cls:AudioDataLoaders,
 class TellNext(Callback):
     "Give an encoder-decoder what follows as its second input."
     order = 8
-    def before_batch(self): self.learn.xb = (self.xb[0], self.yb[0])
+    def before_batch(self): self.learn.xb = (self.xb[0], first(self.yb or self.xb))    # a summary has no target
 
 class TeacherForcing(Callback):
     "Lower the part of the steps that are told the truth from `start` to `end` over a fit (scheduled sampling, Bengio et al. 2015)."
@@ -118,9 +118,12 @@ class AddKL(Callback):
 # %% ../nbs/31b_sequences.ipynb #f20d9c13
 class Seq2SeqLearner(GoesOn, AudioLearner):
     "A `Learner` whose model goes on after what it hears."
-    def predict(self, *args, **kwargs): # noqa: ARG002
-        "Not here: `generate` says what follows."
-        raise AttributeError("a learner of what follows has no predict; call generate(n, prompt)")
+    def predict(self,
+        item, # What was heard: a path, or a waveform `(channels, samples)`
+    ) -> AudioTensor: # `(channels, n_next)`
+        "What follows a recording, as much of it as is learned at once; `generate` makes any length."
+        cut = first(f for f in self.dls.after_batch.fs if isinstance(f, PrevNext))
+        return self.generate(cut.n_next, prompt=item)
 
 def summary_splitter(model):
     "Two groups of parameters: the frames' autoencoder, which `freeze` freezes, and the rest."
