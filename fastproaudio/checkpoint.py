@@ -14,6 +14,62 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from torch.serialization import safe_globals
 
+# %% ../nbs/30a_checkpoint.ipynb #ea500802
+def inner_dl(dl): return dl.__dict__.get('dl', dl)         # what a distributed loader wraps
+
+def _digest(o): return hashlib.blake2b(repr(o).encode(), digest_size=16).hexdigest()
+
+def _model_id(learn):
+    model = get_model(learn.model)
+    shapes = [(k, tuple(v.shape), str(v.dtype)) for k,v in model.state_dict().items() if isinstance(v, Tensor)]
+    words = f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters"
+    return words,_digest((words, shapes, getattr(model, 'receptive_field', None)))
+
+_settings = 'chunk_len left right sr shuffle flip_polarity head trim read_len'.split()
+
+def _loader_id(dl):
+    "What a loader gives, to the sample."
+    own = inner_dl(dl)
+    files = [(f.path.name, f.n, f.start, f.stop) for fs in getattr(own, '_files', ()) for f in fs]
+    return type(own).__name__,dl.bs,len(dl),[own.__dict__.get(k) for k in _settings],files
+
+def _data_id(learn):
+    ids = [_loader_id(dl) for dl in learn.dls.loaders]
+    n_files = len({f for *_,files in ids for f in files})
+    words = ' and '.join(f"{n} batches of {bs}" for _,bs,n,*_ in ids)
+    if n_files: words += f" from {n_files} recordings"
+    return words,_digest((ids, [str(v) for v in listify(getattr(learn.dls, 'vocab', None))]))
+
+def _schedule_id(learn):
+    hypers = [{k:float(h[k]) for k in ('lr', 'wd') if k in h} for h in learn.opt.hypers]
+    scheds = []
+    for cb in learn.cbs:
+        if not isinstance(cb, ParamScheduler): continue
+        for k,f in cb.scheds.items(): scheds.append((k, np.array([f(p/8) for p in range(9)], dtype=float).tolist()))
+    top = np.max([v for k,v in scheds if k=='lr'] or hypers[-1]['lr'])
+    words = f"{learn.n_epoch} epochs at a learning rate of {top:g}"
+    return words,_digest((words, hypers, scheds, type(learn.opt).__name__))
+
+def run_id(learn):
+    "Words and a digest for model, sound and schedule."
+    return dict(model=_model_id(learn), sound=_data_id(learn), schedule=_schedule_id(learn))
+
+def check_same(
+    file:Path, # The checkpoint
+    was:dict, # What it is of
+    now:dict, # What is to be trained
+    parts:str='model sound schedule', # What has to be the same
+):
+    "Raise `ValueError` unless the run is the same."
+    for k in parts.split():
+        old,old_id = was[k]
+        new,new_id = now[k]
+        if old_id==new_id: continue
+        more = ' that differs in detail' if old==new else ''
+        if old==new and k=='sound': more = ' with other files for validation: give the loaders a seed'
+        raise ValueError(f"{file}: expected a checkpoint of this {k}, {new}, got one of {old}{more}; "
+                         "set it up as it was, or start anew with resume=False or another name")
+
 # %% ../nbs/30a_checkpoint.ipynb #b6477118
 class _NotPlain(Exception): "For what cannot be kept as plain data."
 
@@ -21,7 +77,8 @@ def _packed(o):
     "A list of plain values; a long one of numbers as one tensor."
     if len(o)<=8: return o
     if all(type(v) is float for v in o): return {'__floats__':torch.tensor(list(o), dtype=torch.float64)}
-    if all(isinstance(v, Tensor) and v.ndim==0 and v.dtype==torch.float32 for v in o): return {'__scalars__':torch.stack(list(o))}
+    scalars = all(isinstance(v, Tensor) and v.ndim==0 and v.dtype==torch.float32 for v in o)
+    if scalars: return {'__scalars__':torch.stack(list(o))}
     return o
 
 def _plain(o):
@@ -52,7 +109,8 @@ def _counted(o):
         if k in built_with or k.startswith('_'): continue
         try:
             if isinstance(v, Metric): out[k] = {'__metric__':_counted(v)}
-            elif hasattr(v, 'load_state_dict') and not isinstance(v, nn.Module): out[k] = {'__state__':_plain(v.state_dict())}
+            elif hasattr(v, 'load_state_dict') and not isinstance(v, nn.Module):
+                out[k] = {'__state__':_plain(v.state_dict())}
             else: out[k] = _plain(v)
         except _NotPlain: pass
     return out
@@ -108,11 +166,9 @@ def same_rng():
     finally: set_rng(state)
 
 # %% ../nbs/30a_checkpoint.ipynb #382fc1e1
-def _inner(dl): return dl.__dict__.get('dl', dl)             # what a distributed loader wraps
-
 def _holders(learn):
     "Names and objects in which a generator may live."
-    for i,dl in enumerate(map(_inner, learn.dls.loaders)):
+    for i,dl in enumerate(map(inner_dl, learn.dls.loaders)):
         yield f'loader {i}',dl
         for k in ('after_item', 'before_batch', 'after_batch'):
             for j,f in enumerate(getattr(getattr(dl, k, None), 'fs', ())): yield f'loader {i} {k} {j}',f
@@ -135,59 +191,6 @@ def _generators(learn):
         for k,o in getattr(holder, '__dict__', {}).items():
             if isinstance(o, _kinds): out[f'{name}.{k}'] = o
     return out
-
-# %% ../nbs/30a_checkpoint.ipynb #ea500802
-def _digest(o): return hashlib.blake2b(repr(o).encode(), digest_size=16).hexdigest()
-
-def _model_id(learn):
-    model = get_model(learn.model)
-    shapes = [(k, tuple(v.shape), str(v.dtype)) for k,v in model.state_dict().items() if isinstance(v, Tensor)]
-    words = f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters"
-    return words,_digest((words, shapes, getattr(model, 'receptive_field', None)))
-
-_settings = 'chunk_len left right sr shuffle flip_polarity head trim read_len'.split()
-
-def _loader_id(dl):
-    "What a loader gives, to the sample."
-    own = _inner(dl)
-    files = [(f.path.name, f.n, f.start, f.stop) for fs in getattr(own, '_files', ()) for f in fs]
-    return type(own).__name__,dl.bs,len(dl),[own.__dict__.get(k) for k in _settings],files
-
-def _data_id(learn):
-    ids = [_loader_id(dl) for dl in learn.dls.loaders]
-    n_files = len({f for *_,files in ids for f in files})
-    words = ' and '.join(f"{n} batches of {bs}" for _,bs,n,*_ in ids) + (f" from {n_files} recordings" if n_files else '')
-    return words,_digest((ids, [str(v) for v in listify(getattr(learn.dls, 'vocab', None))]))
-
-def _schedule_id(learn):
-    hypers = [{k:float(h[k]) for k in ('lr', 'wd') if k in h} for h in learn.opt.hypers]
-    scheds = []
-    for cb in learn.cbs:
-        if not isinstance(cb, ParamScheduler): continue
-        for k,f in cb.scheds.items(): scheds.append((k, np.array([f(p/8) for p in range(9)], dtype=float).tolist()))
-    top = np.max([v for k,v in scheds if k=='lr'] or hypers[-1]['lr'])
-    words = f"{learn.n_epoch} epochs at a learning rate of {top:g}"
-    return words,_digest((words, hypers, scheds, type(learn.opt).__name__))
-
-def _run_id(learn):
-    "Words and a digest for model, sound and schedule."
-    return dict(model=_model_id(learn), sound=_data_id(learn), schedule=_schedule_id(learn))
-
-def _check_same(
-    file:Path, # The checkpoint
-    was:dict, # What it is of
-    now:dict, # What is to be trained
-    parts:str='model sound schedule', # What has to be the same
-):
-    "Raise `ValueError` unless the run is the same."
-    for k in parts.split():
-        old,old_id = was[k]
-        new,new_id = now[k]
-        if old_id==new_id: continue
-        more = ''
-        if old==new: more = ' with other files for validation: give the loaders a seed' if k=='sound' else ' that differs in detail'
-        raise ValueError(f"{file}: expected a checkpoint of this {k}, {new}, got one of {old}{more}; "
-                         "set it up as it was, or start anew with resume=False or another name")
 
 # %% ../nbs/30a_checkpoint.ipynb #72e49e19
 def _previous(file): return file.with_name(f'{file.stem}.previous.pth')
@@ -259,7 +262,7 @@ def is_fit(learn) -> bool:
     return not (hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds') or bool(lock and lock.locked()))
 
 def _grads(opt):
-    "Gradients that wait for the next step: a tensor, 0 for zeros, None for none; an optimizer moves on what has zeros, not what has none."
+    "Gradients that wait for the next step: a tensor, 0 for zeros, None for none, which an optimizer leaves alone."
     grads = [p.grad for p,*_ in opt.all_params()]
     return [0 if g is not None and not g.any() else g for g in grads]
 
@@ -271,7 +274,8 @@ def _set_grads(opt, grads):
 def _load_opt(opt, sd):
     "Give an optimizer its state, each tensor beside its parameter."
     if 'hypers' in sd:
-        for (p,*_),s in zip(opt.all_params(), sd['state']): s.update({k:v.to(p.device) for k,v in s.items() if isinstance(v, Tensor)})
+        for (p,*_),s in zip(opt.all_params(), sd['state']):
+            s.update({k:v.to(p.device) for k,v in s.items() if isinstance(v, Tensor)})
     opt.load_state_dict(sd)
 
 def _all_ranks(o):
@@ -288,7 +292,7 @@ class Checkpoint(Callback):
     "Keep the run on disk after each epoch; with `resume`, go on where it was killed, to the same weights bit for bit."
     order = 1000
     def __init__(self,
-        fname:str='last', # Name in the learner's model folder, or a path; `learn.load(fname)` reads weights and optimizer
+        fname:str='last', # Name in the learner's model folder, or a path; for `learn.load` too
         resume:bool=False, # Go on from it, if it is there
     ):
         self.fname,self.resume = str(fname).removesuffix('.pth'),resume
@@ -305,7 +309,7 @@ class Checkpoint(Callback):
         last = [cb for cb in self.learn.cbs if isinstance(cb, Checkpoint)][-1]
         self._idle = last is not self or not is_fit(self.learn)
         if self._idle: return
-        self._of = _run_id(self.learn)
+        self._of = run_id(self.learn)
         self._saved = None
         self._keep = True
         found = self._find()
@@ -332,21 +336,24 @@ class Checkpoint(Callback):
         self.learn.__dict__.pop('_with_events', None)
         if self._idle: return
         done = len(self.recorder.values) if hasattr(self.learn, 'recorder') else self.epoch+1
-        if self._saved is not None and done>self._saved: self._save(done, finished=True)   # stopped by a callback after its epoch
+        stopped = self._saved is not None and done>self._saved   # by a callback after its epoch
+        if stopped: self._save(done, finished=True)
         self._fits += 1
 
     def _state(self, epoch, finished):
         "The whole run as plain data."
         learn,loss = self.learn,self.learn.loss_func
-        own = {k:_plain(getattr(learn, k)) for k in ('train_iter', 'pct_train', 'smooth_loss', 'final_record') if hasattr(learn, k)}
-        run = dict(version=1, fit=self._fits, epoch=epoch, finished=finished, of=self._of, rng=_all_ranks(get_rng()), learn=own,
+        own = [k for k in ('train_iter', 'pct_train', 'smooth_loss', 'final_record') if hasattr(learn, k)]
+        run = dict(version=1, fit=self._fits, epoch=epoch, finished=finished, of=self._of, rng=_all_ranks(get_rng()),
+                   learn={k:_plain(getattr(learn, k)) for k in own},
                    generators={k:_get_state(g) for k,g in _generators(learn).items()},
                    scaler=getattr(getattr(learn, 'scaler', None), 'state_dict', dict)(),
                    cbs={k:_counted(cb) for k,cb in _named_cbs(learn) if cb is not self},
                    loss=loss.state_dict() if isinstance(loss, nn.Module) else {}, grads=_grads(learn.opt))
         opt = learn.opt.state_dict()
         if 'hypers' in opt: opt['hypers'] = L({k:_plain(v) for k,v in h.items()} for h in learn.opt.hypers)
-        return dict(model=get_model(learn.model).state_dict(), opt={**opt, 'run':run})   # inside `opt`, so that `learn.load` reads it
+        opt['run'] = run                                         # in here, so that `learn.load` reads the file
+        return dict(model=get_model(learn.model).state_dict(), opt=opt)
 
     def _save(self, epoch, finished=False, first=False):
         "Write the run; the first time a fault is an error, later a warning."
@@ -363,17 +370,19 @@ class Checkpoint(Callback):
             if first:
                 raise ValueError(f"{self.file}: expected a place for checkpoints, got '{why}'; "
                                  "pass path=... to the learner, make room, or pass checkpoint=None") from None
-            warnings.warn(f"{self.file}: epoch {epoch} was not saved ({why}); training goes on, what was saved before is "
-                          "still there, and the next epoch tries again: make room", stacklevel=2)
+            warnings.warn(f"{self.file}: epoch {epoch} was not saved ({why}); "
+                          "training goes on, what was saved before is still there, the next epoch tries again: make room",
+                          stacklevel=2)
 
     def _go_on(self, found):
         "Put everything back as it was, and leave out what is done."
         run = found['run']
         if self._fits>run['fit']: return self._save(0, first=True)         # a new fit of the same script
-        _check_same(self.file, run['of'], self._of, 'model sound schedule' if self._fits==run['fit'] else 'model sound')
+        check_same(self.file, run['of'], self._of, 'model sound schedule' if self._fits==run['fit'] else 'model sound')
         self._put_back(found)
         done = self.n_epoch if self._fits<run['fit'] or run['finished'] else run['epoch']
-        says = "this fit is done, its weights are loaded" if done==self.n_epoch else f"going on after epoch {done} of {self.n_epoch}"
+        says = f"going on after epoch {done} of {self.n_epoch}"
+        if done==self.n_epoch: says = "this fit is done, its weights are loaded"
         if not rank_distrib(): print(f"{self.file}: {says}")
         if done: self._leave_out(done)
         for k,g in _generators(self.learn).items():

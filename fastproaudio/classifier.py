@@ -32,8 +32,8 @@ class MelPicture(nn.Module):
         self.n_fft = 2**round(math.log2(sr*window_s))
         self.n_pad = self.n_fft//2
         hop = 2**round(math.log2(sr*.0115))
-        self.mel = MelSpectrogram(sr, self.n_fft, hop, n_mels, center=False, fmin=20., fmax=min(16000., sr/2), norm=None,
-                                  trainable=trainable)
+        self.mel = MelSpectrogram(sr, self.n_fft, hop, n_mels, center=False, fmin=20., fmax=min(16000., sr/2),
+                                  norm=None, trainable=trainable)
         self.to_db = AmplitudeToDB(ref=0., amin=1e-7, top_db=range_db)
 
     def forward(self, x:Tensor) -> Tensor:
@@ -92,10 +92,11 @@ class SpecAugment(nn.Module):
 
 # %% ../nbs/31c_classifier.ipynb #eee0e215
 def _block(n_in, n_out, pool):
-    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(), nn.MaxPool2d(pool))
+    conv = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU(), nn.MaxPool2d(pool))
 
 class _SpecBody(nn.Module):
-    "Convolutions over a picture; bins keep their place; of the frames the mean, the strongest and the mean of the attack are taken."
+    "Convolutions over a picture; bins keep their place, of the frames come mean, strongest and mean of the attack."
     def __init__(self, n_bins, n_out, width, drop):
         super().__init__()
         self.augment = SpecAugment()
@@ -132,9 +133,9 @@ def _n_bins(front, window):
     return y.shape[2]
 
 class SoundClassifier(nn.Module):
-    """Waveforms `(batch, channels, samples)` to logits `(batch, n_classes)`; hears the first `window` samples, channels averaged.
+    """Waveforms `(batch, channels, samples)` to logits `(batch, n_classes)`, from their first `window` samples in mono.
 
-    In training, several nets give logits `(batch, n_nets, n_classes)`, each learning for itself; else the log of their mean probability."""
+    In training, several nets give logits `(batch, n_nets, n_classes)`; else the log of their mean probability."""
     def __init__(self,
         sr:int, # Sample rate, Hz
         vocab:list, # Names of the classes
@@ -147,7 +148,8 @@ class SoundClassifier(nn.Module):
     ):
         super().__init__()
         if arch not in ('spec', 'wave'): raise ValueError(f"expected arch among 'spec', 'wave', got {arch!r}")
-        if len(vocab)<2: raise ValueError(f"expected two or more classes, got {list(vocab)}; add another folder of sounds")
+        if len(vocab)<2:
+            raise ValueError(f"expected two or more classes, got {list(vocab)}; add another folder of sounds")
         self.sr = int(sr)
         self.vocab = [str(o) for o in vocab]
         self.window = int(window or .75*sr)
@@ -164,7 +166,8 @@ class SoundClassifier(nn.Module):
         self.bodies = nn.ModuleList(bodies)
 
     def forward(self, x:Tensor) -> Tensor:
-        if x.dim()!=3: raise ValueError(f"expected (batch, channels, samples), got {list(x.shape)}; add an axis with x[None]")
+        if x.dim()!=3:
+            raise ValueError(f"expected (batch, channels, samples), got {list(x.shape)}; add an axis with x[None]")
         silence = torch.zeros(x.shape[0], 1, self.window, dtype=x.dtype, device=x.device)
         x = torch.cat([x.mean(1, keepdim=True), silence], -1)[..., :self.window]
         x = self.front(x)
@@ -198,7 +201,7 @@ class FindEvents(nn.Module):
             raise ValueError("expected gate_db < 0 and rise_db, hold_ms, apart_ms, above_db, back_s > 0, "
                              f"got {gate_db}, {rise_db}, {hold_ms}, {apart_ms}, {above_db}, {back_s}")
         self.gate_db,self.rise_db,self.above_db = gate_db,rise_db,above_db
-        self.hop = max(1, round(sr*.005))                                             # a frame is 5 ms, and what follows counts frames
+        self.hop = max(1, round(sr*.005))                        # a frame is 5 ms, and what follows counts frames
         self.back = max(1, round(back_s*200))
         self.hold = max(1, round(hold_ms/5))
         self.apart = max(1, round(apart_ms/5))
@@ -214,14 +217,15 @@ class FindEvents(nn.Module):
 
     def _background(self, level:Tensor) -> Tensor:
         "Least level of the time before each frame; at the start, of the time from there on."
-        smooth = self._past_max(level, 20)                                            # hum and noise have dips
+        smooth = self._past_max(level, 20)                       # hum and noise have dips
         k = torch.arange(level.shape[0], device=level.device)
-        return torch.where(k<self.back, smooth[:self.back+1].amin(0, keepdim=True), -self._past_max(-smooth, self.back))
+        begin = smooth[:self.back+1].amin(0, keepdim=True)
+        return torch.where(k<self.back, begin, -self._past_max(-smooth, self.back))
 
     def _onsets(self, level:Tensor, gate:Tensor, held:Tensor) -> Tensor:
         "Where the level leaves silence, or rises steeply within sound."
         begins = held&~self._later(held)
-        smooth = self._past_max(level, 4).clamp(min=self.gate_db)                     # bridges the dips between the periods of a bass
+        smooth = self._past_max(level, 4).clamp(min=self.gate_db) # bridges the dips between the periods of a bass
         low = -self._past_max(-smooth, 8)
         rise = torch.where(low<-150., torch.zeros_like(smooth), smooth-low)
         steep = (rise>=self.rise_db)&(self._past_max(begins.to(level.dtype), self.apart)<.5)&(level>gate)
@@ -240,9 +244,9 @@ class FindEvents(nn.Module):
         starts = torch.nonzero(onsets)[:, 0]
         k = torch.arange(level.shape[0], device=x.device)
         never = torch.full_like(k, 1<<40)
-        stop = torch.where(held, never, k-self.hold)                                  # where the silence began
+        stop = torch.where(held, never, k-self.hold)             # where the silence began
         nearest = torch.minimum(stop, torch.where(onsets, k, never))
-        nearest = nearest.flip(0).cummin(0)[0].flip(0)                                # what comes first, from each frame on
+        nearest = nearest.flip(0).cummin(0)[0].flip(0)           # what comes first, from each frame on
         nearest = torch.cat([nearest[1:], never[:1]])
         ends = torch.minimum(nearest[starts]*self.hop, torch.full_like(starts, 1)*x.shape[0])
         return starts*self.hop,torch.maximum(ends, starts*self.hop+1)
@@ -263,7 +267,7 @@ class Labeller(WaveformToLabels):
         self.nothing = model.vocab.index(nothing) if nothing in model.vocab else -1
 
     def pieces(self, x:Tensor, starts:Tensor, ends:Tensor) -> Tensor:
-        "The sound after each start, silent from its end on, `(n+1, 1, window)`; the last is silence: there is always one."
+        "The sound after each start, silent from its end on, `(n+1, 1, window)`; the last is nothing but silence."
         window = self.model.window
         x = torch.cat([x, torch.zeros(window, dtype=x.dtype, device=x.device)])
         nothing = torch.zeros_like(x[:1]).long()
@@ -352,7 +356,7 @@ from .stft import fast_len
 
 # %% ../nbs/31c_classifier.ipynb #a82e2140
 def _warp(x, rate, shift):
-    "Read `(batch, channels, samples)` at `rate` times its speed, from `shift` samples on; what lies outside is silence."
+    "Read `(batch, channels, samples)` at `rate` times its speed, from `shift` on; what lies outside is silence."
     n = x.shape[-1]
     pos = torch.arange(n, device=x.device)*rate + shift
     inside = (pos>=0)&(pos<n-1)
@@ -419,7 +423,9 @@ class AugmentSounds(Callback):
         hiss = torch.randn_like(x)*x.abs().amax((1, 2), keepdim=True)
         return x + hiss*10**(self._draw(x, *self.noise_db)[:, None]/20)
 
-    def _draw(self, x, low, high): return low+(high-low)*torch.rand(len(x), 1, device=x.device)   # a number for each sound
+    def _draw(self, x, low, high):
+        "A number for each sound."
+        return low+(high-low)*torch.rand(len(x), 1, device=x.device)
 
     def before_batch(self):
         if self.training: self.learn.xb = (self.augment(cast(self.xb[0], Tensor)),)
@@ -432,7 +438,8 @@ class ClassifierLearner(AudioLearner):
     ) -> tuple: # Name, index, probabilities `(n_classes,)`
         "Which sound it is that begins at the start of `item`."
         x = open_sound(item, self.model.sr).read(0, self.model.window).mean(0)
-        with torch.no_grad(),in_eval(self.model): probs = self.model(x[None, None].to(self.dls.device)).softmax(-1)[0].cpu()
+        x = x[None, None].to(self.dls.device)
+        with torch.no_grad(),in_eval(self.model): probs = self.model(x).softmax(-1)[0].cpu()
         i = int(probs.argmax())
         return self.model.vocab[i],i,probs
 
@@ -448,7 +455,7 @@ def class_weights(
     return (w*n.sum()/(w*n).sum()).to(dls.device)
 
 class EachNet(GetAttr):
-    "A loss of logits `(batch, n_nets, n_classes)`: the mean of what `loss` says of each net, so that none relies on another."
+    "A loss of logits `(batch, n_nets, n_classes)`: the mean of each net's own, so that none relies on another."
     _default = 'loss'
     def __init__(self,
         loss, # Of logits `(batch, n_classes)` and classes `(batch,)`
@@ -497,7 +504,8 @@ def classifier_learner(
     if augment: ours.append(AugmentSounds(sr))
     if mixup: ours.append(MixSounds(mixup))
     kwargs.setdefault('wd', .05)
-    loss = kwargs.pop('loss_func', None) or CrossEntropyLossFlat(weight=class_weights(dls, balance), label_smoothing=smooth)
+    loss = kwargs.pop('loss_func', None)
+    if loss is None: loss = CrossEntropyLossFlat(weight=class_weights(dls, balance), label_smoothing=smooth)
     return ClassifierLearner(dls, model, loss_func=EachNet(loss),
                              metrics=ifnone(metrics, accuracy), lr=lr, cbs=ours+L(cbs), **kwargs)
 
@@ -522,7 +530,8 @@ class ToSpectrogram(Transform):
         y = cast(x, Tensor)
         self.layer.to(y.device)
         y = self.to_db(self.layer(y))
-        return AudioSpectrogram(y, sr=self.sr, hop_length=self.hop_length, freqs=self.freqs, rows=getattr(x, 'rows', None))
+        return AudioSpectrogram(y, sr=self.sr, hop_length=self.hop_length, freqs=self.freqs,
+                                rows=getattr(x, 'rows', None))
 
 # %% ../nbs/31c_classifier.ipynb #22291f9a
 Misheard = namedtuple('Misheard', 'file start label said prob')
@@ -579,7 +588,7 @@ def plot_top_losses(self:ClassifierLearner,
     ds_idx:int=1, # 0: training, 1: validation
     draw:bool=True, # Draw their spectrograms too
 ): # The axes
-    "Draw and play the sounds that were classified worst, with file, time, class, class said, and the probability of the right one."
+    "Draw and play the sounds that were classified worst, with file, time, classes and probability."
     sounds,titles = [],[]
     for o in worst_sounds(self, k, ds_idx):
         sound = open_sound(o.file)
@@ -612,5 +621,6 @@ def label(self:ClassifierLearner,
         x = sound.read(a, at+core+more-a).mean(0, keepdim=True)
         with torch.no_grad(),in_eval(self.model): labels,times = listen.do_forward_pass(x.to(self.dls.device))
         times = times.double()+a/sr
-        out += [SoundEvent(vocab[i], s, e) for i,(s,e) in zip(labels.tolist(), times.tolist()) if at<=round(s*sr)<at+core]
+        for i,(s,e) in zip(labels.tolist(), times.tolist()):
+            if at<=round(s*sr)<at+core: out.append(SoundEvent(vocab[i], s, e))
     return out

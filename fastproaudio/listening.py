@@ -13,7 +13,7 @@ import soundfile as sf
 from fastai.basics import *
 from fastai.callback.core import *
 from fastai.torch_core import rank_distrib
-from .checkpoint import _inner, is_fit, same_rng
+from .checkpoint import inner_dl, is_fit, same_rng
 from .core import AudioTensor
 from .models.blocks import unpadded
 
@@ -64,7 +64,7 @@ def _draw(sounds, sr, title):
     axs[0].set_title(title, fontsize=9)
     for ax,(k,x) in zip(axs[1:], sounds.items()):
         extent = (0, x.shape[-1]/sr, 0, sr/2000)
-        ax.imshow(_spectrum(x, sr).numpy(), origin='lower', aspect='auto', extent=extent, cmap='magma', vmin=-90, vmax=0)
+        ax.imshow(_spectrum(x, sr), origin='lower', aspect='auto', extent=extent, cmap='magma', vmin=-90, vmax=0)
         ax.set_ylabel(f'{k}\nkHz', fontsize=7)
     axs[-1].set_xlabel('seconds', fontsize=7)
     raw = io.BytesIO()
@@ -107,8 +107,13 @@ def _wav_name(name, k, step): return f'{name}_{k}.wav' if k in _FIXED else f'{na
 
 def _players(where, name, kinds, step=0):
     "Players of what there is of these kinds; their names before those that are heard once."
-    found = [(k, f) for k in kinds if (f := where/_wav_name(name, k, step)).exists()]
-    return ' '.join((f'{k} ' if k in _FIXED else '')+f'<audio controls preload="none" src="{f.name}"></audio>' for k,f in found)
+    out = []
+    for k in kinds:
+        f = where/_wav_name(name, k, step)
+        if not f.exists(): continue
+        if k in _FIXED: out.append(k)
+        out.append(f'<audio controls preload="none" src="{f.name}"></audio>')
+    return ' '.join(out)
 
 def _page(where, history):
     "An index of what was logged, newest first."
@@ -150,8 +155,9 @@ class _TensorBoard(_Place):
                 n_ch,n = clip.x.shape
                 self._add(f'{o.name}/{k}', step, audio=dict(sample_rate=clip.sr, num_channels=n_ch, length_frames=n,
                                                             encoded_audio_string=clip.wav, content_type='audio/wav'))
-            self._add(f'{o.name}/picture', step, image=dict(height=o.picture.height, width=o.picture.width, colorspace=4,
-                                                            encoded_image_string=o.picture.png))
+            pic = o.picture
+            self._add(f'{o.name}/picture', step, image=dict(height=pic.height, width=pic.width, colorspace=4,
+                                                            encoded_image_string=pic.png))
             self.writer.add_text(f'{o.name}/caption', o.caption, step)
         self.writer.flush()
     def close(self): self.writer.close()
@@ -167,7 +173,8 @@ class _WandB(_Place):
         from PIL import Image
         out = {'epoch':step, **metrics}
         for o in heard:
-            for k,clip in self.new(o): out[f'{o.name}/{k}'] = self.wandb.Audio(clip.clipped, sample_rate=clip.sr, caption=o.caption)
+            for k,clip in self.new(o):
+                out[f'{o.name}/{k}'] = self.wandb.Audio(clip.clipped, sample_rate=clip.sr, caption=o.caption)
             out[f'{o.name}/picture'] = self.wandb.Image(Image.open(io.BytesIO(o.picture.png)), caption=o.caption)
         self.wandb.log(out)                                      # no step: other callbacks count batches
 
@@ -188,7 +195,8 @@ def _places(to):
     if 'wandb' in to and not _has('wandb'):
         raise missing('Weights & Biases', "pip install wandb, or to='folder'")
     if 'wandb' in to and not run:
-        raise missing('a run of Weights & Biases', "call wandb.init(project=...) before fit; mode='offline' needs no account")
+        raise missing('a run of Weights & Biases',
+                      "call wandb.init(project=...) before fit; mode='offline' needs no account")
     return to
 
 # %% ../nbs/30b_listening.ipynb #229ab6ca
@@ -199,7 +207,7 @@ def _aside(learn):
     was = {k:getattr(learn, k) for k in names if k in vars(learn)}
     model = learn.model
     mode = model.training
-    learn.model = get_model(model)                               # one process of several listens: no talk with the others
+    learn.model = get_model(model)                               # one process listens: no talk with the others
     learn.model.eval()
     learn.training = False
     try:
@@ -227,11 +235,12 @@ def _answer(learn, dl, b):
 
 def _sounds(**waves):
     "Batches of one as finite waveforms on the CPU."
-    return {k:torch.nan_to_num(cast(x, Tensor)[0].detach().float().cpu(), posinf=1., neginf=-1.) for k,x in waves.items()}
+    def plain(x): return torch.nan_to_num(cast(x, Tensor)[0].detach().float().cpu(), posinf=1., neginf=-1.)
+    return {k:plain(x) for k,x in waves.items()}
 
 def _loader(learn, sr, seconds):
     "A loader of single validation chunks; those of pairs as long as asked for."
-    dl = _inner(learn.dls.valid)
+    dl = inner_dl(learn.dls.valid)
     more = dict(bs=1, shuffle=False, num_workers=0, drop_last=False)
     if hasattr(dl, 'chunk_len'): more['check'] = False
     if len(getattr(dl, '_files', [[]])[0])<2: return dl.new(**more)
@@ -270,7 +279,7 @@ def _answered(learn, sr, n, seconds):
 
 def _generated(learn, sr, n, seconds, limit_s):
     "Sounds and caption of what an autoregressive model makes after the start of validation recordings."
-    files = _inner(learn.dls.valid)._files
+    files = inner_dl(learn.dls.valid)._files
     picked = [files[k*len(files)//n][0] for k in range(n)]
     for k,f in enumerate(picked):
         stop = time.perf_counter()+limit_s/n
