@@ -15,15 +15,10 @@ from fastai.callback.hook import *
 from fastai.callback.progress import *
 from fastai.callback.schedule import *
 from fastai.callback.tracker import *
-from fastai.callback.training import *
 from .callbacks import *
-from .core import *
-from .data import *
 from .distributed import distrib_ctx
-from .io import audio_info, audio_writer, read_audio
-from .knobs import *
-from .losses import effects_loss, esr_from_sums, esr_items, esr_sums, mae
-from .models.blocks import run_long, unpadded
+from .io import audio_info, read_audio
+from .models.blocks import unpadded
 
 # %% ../nbs/31_learner.ipynb #c099c861
 class AudioLearner(Learner):
@@ -176,6 +171,15 @@ def in_eval(
     model.eval()
     try: yield model
     finally: model.train(was)
+
+# %% ../nbs/31_learner.ipynb #1ea2e001
+from fastai.callback.training import *
+from .core import *
+from .data import *
+from .io import audio_writer
+from .knobs import *
+from .losses import effects_loss, esr_from_sums, esr_items, esr_sums, mae
+from .models.blocks import run_long
 
 # %% ../nbs/31_learner.ipynb #f9e4cff9
 class EffectsLearner(AudioLearner):

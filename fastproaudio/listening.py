@@ -14,7 +14,6 @@ from fastai.basics import *
 from fastai.callback.core import *
 from fastai.torch_core import rank_distrib
 from .checkpoint import inner_dl, is_fit, same_rng
-from .core import AudioTensor
 from .models.blocks import unpadded
 
 # %% ../nbs/30b_listening.ipynb #94e878cc
