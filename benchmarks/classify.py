@@ -94,7 +94,7 @@ def through_host(learn, stream):
     with tempfile.TemporaryDirectory() as d:
         export(learn, Path(d)/'out', to='audacity', n_random=2)
         labels, times = load_effect(Path(d)/'out')(read_audio(stream)[0])
-    return [Event(learn.model.vocab[i], a, b) for i, (a, b) in zip(labels.tolist(), times.tolist())]
+    return [SoundEvent(learn.model.vocab[i], a, b) for i, (a, b) in zip(labels.tolist(), times.tolist())]
 
 
 def score(learn, folder, seconds, arch):

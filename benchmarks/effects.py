@@ -35,7 +35,7 @@ def ours(src, task, seconds):
                                           bs=4 if model.receptive_field < 8192 else 2, seed=0, path=tmp)
         if isinstance(model, FIR):
             model.fit(read_audio(src/'train_input.flac')[0], read_audio(src/'train_target.flac')[0])
-            learn = AudioLearner(dls, model, loss_func=ESRLoss())
+            learn = EffectsLearner(dls, model, loss_func=ESRLoss())
         else:
             learn = effects_learner(dls, model, checkpoint=None)
             with learn.no_bar(), learn.no_logging(): learn.fit_for((seconds-(time.process_time()-start))/60, clock=time.process_time)

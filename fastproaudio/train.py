@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from fastai.basics import *
 from .analysis import NETS, analyze_pair, effect_choices, excerpt
-from .autoregressive import AutoregressiveLearner, NextBaselines, autoregressive_learner
+from .autoregressive import NextSampleLearner, NextBaselines, autoregressive_learner
 from .callbacks import *
 from .checkpoint import Checkpoint
 from .core import *
@@ -145,7 +145,7 @@ _AUDITION_PART = .15 # Of the time, for each candidate
 class Trained:
     "What `train_effect` made."
     path:Path # Folder with the network, its report and its sounds
-    learn:AudioLearner # Ready to predict, process and export
+    learn:EffectsLearner # Ready to predict, process and export
     report:EffectReport # Figures on held-out sound
     tried:dict = field(default_factory=dict) # Name of a network: its ESR after its audition
 
@@ -335,7 +335,7 @@ def train_generator(
     quiet:bool=False, # Print nothing
     clock:Callable=time.perf_counter, # Seconds; `time.process_time` counts those of the CPU
     **kwargs # For `AudioDataLoaders.from_files`: `chunk_len`, `bs`, `sr`, `resample`, ...
-) -> AutoregressiveLearner: # Ready to generate
+) -> NextSampleLearner: # Ready to generate
     "Learn to go on with a sound, and leave network, report and a sample of it in a folder."
     if net not in GENERATORS: raise ValueError(f"expected a network among {', '.join(GENERATORS)}, got {net!r}")
     if not minutes>0: raise ValueError(f"expected some minutes, got {minutes}; a simple sound needs 5 to 10 on a CPU")
@@ -375,9 +375,9 @@ def _bits_page(net, bits, scores):
 def load_trained(
     path, # Folder that `train_effect` or `save_network` wrote
     classes:list=(), # Network classes of your own that may be built
-) -> AudioLearner: # Predicts, processes and exports; give it `dls` to train on
+) -> EffectsLearner: # Predicts, processes and exports; give it `dls` to train on
     "A learner without recordings around a saved network; runs no code from the folder."
     model = load_network(path, classes)
     knobs = Knobs([Knob(**k) for k in model.record.get('knobs', [])])
     no_data = SimpleNamespace(sr=model.sr, knobs=knobs, knob_names=knobs.names, path=Path(path), device=torch.device('cpu'))
-    return AudioLearner(no_data, model, loss_func=ESRLoss())
+    return EffectsLearner(no_data, model, loss_func=ESRLoss())

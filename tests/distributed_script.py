@@ -3,7 +3,6 @@ import json, sys
 from pathlib import Path
 
 from fastproaudio.all import *
-from fastproaudio.autoregressive import CarryState
 
 torch.set_num_threads(1)
 

@@ -220,14 +220,14 @@ def test_batch_transform_makes_spectrograms():
     assert abs(tfm.freqs[int(at['1k'])]/1000-1)<.1
 
 def test_worst_and_confusion_agree(learn):
-    m,w = confusion(learn, ds_idx=0),worst(learn, 100, ds_idx=0)
+    m,w = confusion(learn, ds_idx=0),worst_sounds(learn, 100, ds_idx=0)
     assert m.sum()==len(w)==learn.dls.train.n and sum(was==said for _,_,was,said,_ in w)==m.diag().sum()
     assert [o[-1] for o in w]==sorted(o[-1] for o in w)
     assert all(path.parent.name==was for path,_,was,_,_ in w)
 
 def test_top_losses_name_file_time_and_classes(learn):
     titles = [ax.get_title() for ax in learn.plot_top_losses(2)]
-    path,start,was,said,p = worst(learn, 1)[0]
+    path,start,was,said,p = worst_sounds(learn, 1)[0]
     assert len(titles)==2 and titles[0].startswith(f'{path.name}  {start:.2f} s  {was} -> {said}')
 
 @pytest.mark.parametrize('arch', ['spec', 'wave'])
@@ -247,7 +247,7 @@ def test_rare_classes_count_more():
     assert torch.equal(class_weights(dls, 0.), torch.ones(4))
 
 def test_label_track_round_trip(tmp_path):
-    events = [Event('kick', 0., .25), Event('große Trommel', 1.5, 1.5)]
+    events = [SoundEvent('kick', 0., .25), SoundEvent('große Trommel', 1.5, 1.5)]
     assert read_labels(write_labels(tmp_path/'l.txt', events))==events
     assert (tmp_path/'l.txt').read_text(encoding='utf-8').startswith('0.000000\t0.250000\tkick\n')
 

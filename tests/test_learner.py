@@ -16,9 +16,9 @@ from fastproaudio.callbacks import AudacityExport, Baselines, CPUBF16, ClockSche
 from fastproaudio.core import AudioTensor
 from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise, sine
-from fastproaudio.export.core import export, load_effect
+from fastproaudio.export.core import load_effect
 from fastproaudio.io import write_audio
-from fastproaudio.learner import AudioLearner, effects_learner
+from fastproaudio.learner import effects_learner
 from fastproaudio.losses import (Crop_Loss, ESRLoss, MSELoss, crop_mse, esr, esr_db, lufs_difference, mae, si_sdr, snr_db,
                                  stft_distance)
 from fastproaudio.models.blocks import AudioModel, run_long
@@ -247,7 +247,7 @@ def test_loss_is_that_of_the_whole_file(trained):
     with quiet(learn): learn.fit(1, 0.)                          # the weights stand still
     past = getattr(learn.model, 'receptive_field', 1)-1-getattr(learn.model, 'lookahead', 0)
     for train,starts,pred,targ,loss in learn.watch.got:
-        cut = lambda o: torch.stack([o[:, s:s+CHUNK] for s in starts])
+        def cut(o, starts=starts): return torch.stack([o[:, s:s+CHUNK] for s in starts])
         assert torch.equal(cast(targ, Tensor), cut(y)), 'targets are not those of the positions'
         assert min(starts)>=past
         with torch.no_grad():
@@ -455,7 +455,7 @@ def test_show_results_plays_input_target_prediction_and_error(tmp_path):
     assert all(w in text for w in ('input', 'target', 'prediction', 'error'))
 
 
-def test_top_losses_are_where_it_is_wrong(tmp_path, capsys):
+def test_top_losses_are_where_it_is_wrong(tmp_path):
     x,y = recordings(tmp_path)
     y[:, 5800:5900] += noise(100, seed=9)                        # what no model can know
     write_audio(tmp_path/'spoilt.wav', y, SR, subtype='FLOAT')

@@ -1,13 +1,12 @@
 "`Listening` and `WandBAudio`: what is logged where, for every learner, and that training does not notice."
-import errno, io, random, re, sys, types, warnings
+import errno, io, re, sys, types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from fastai.basics import Callback, first, set_seed
-from torch import nn
+from fastai.basics import Callback, set_seed
 
 import fastproaudio.listening as listening_module
 from fastproaudio.autoregressive import autoregressive_learner
@@ -232,7 +231,7 @@ def test_without_loggers_it_is_a_folder(sounds, tmp_path, monkeypatch):
 def test_full_disk_does_not_end_training(sounds, tmp_path, monkeypatch):
     cb = Listening(n=1, seconds=.1, to='folder')
     learn = make('tcn', sounds, tmp_path)
-    def refuse(self, b): raise OSError(errno.ENOSPC, 'No space left on device')
+    def refuse(*_): raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(Path, 'write_bytes', refuse)
     with pytest.warns(UserWarning, match='epoch 1 was not logged .No space left on device.; training goes on'): learn.fit(2, cbs=cb)
     assert len(learn.recorder.values)==2

@@ -3,7 +3,7 @@ import pytest
 import torch
 from fastai.basics import first, nn, set_seed
 
-from fastproaudio.callbacks import CarryEffect
+from fastproaudio.callbacks import CarryState
 from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise
 from fastproaudio.io import write_audio
@@ -72,7 +72,7 @@ def test_carried_state_equals_one_long_pass(pair, name):
 def test_training_with_state_leaves_nothing_behind(pair, name):
     set_seed(0)
     learn = effects_learner(loaders(pair, chunk_len=256), NETS[name](), checkpoint=None)
-    carry = first(c for c in learn.cbs if isinstance(c, CarryEffect))
+    carry = first(c for c in learn.cbs if isinstance(c, CarryState))
     before = [p.clone() for p in learn.model.parameters()]
     with learn.no_bar(), learn.no_logging():
         learn.fit(2, 1e-3)
@@ -102,7 +102,7 @@ def test_streams_with_knobs(tmp_path):
     for name in NETS:
         learn = effects_learner(dls, NETS[name](1), checkpoint=None)
         with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
-        assert any(isinstance(c, CarryEffect) for c in learn.cbs)
+        assert any(isinstance(c, CarryState) for c in learn.cbs)
 
 
 def test_chunks_must_end_with_a_frame(pair):
@@ -111,7 +111,7 @@ def test_chunks_must_end_with_a_frame(pair):
 
 def test_networks_without_state_train_on_streams_as_ever(pair):
     learn = effects_learner(loaders(pair, chunk_len=256), SideChain(hop=8, frames=8, channels=4, width=4, n_layers=2), checkpoint=None)
-    assert not any(isinstance(c, CarryEffect) for c in learn.cbs)
+    assert not any(isinstance(c, CarryState) for c in learn.cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
 
 

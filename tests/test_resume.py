@@ -1,24 +1,23 @@
 "A run that is killed in the middle of an epoch, and resumed, ends as the unbroken one: every learner, bit for bit; and what can go wrong."
-import errno, os, pickle, random, re, resource, signal, subprocess, sys, time, warnings
+import errno, os, random, re, resource, signal, subprocess, sys, warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fastai.basics import Callback, L, Learner
+from fastai.basics import Callback
 from fastai.callback.schedule import *
-from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback, TerminateOnNaNCallback
+from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 from fastai.callback.training import GradientAccumulation
 from torch import nn
 
 import fastproaudio.checkpoint as checkpoint_module
-from fastproaudio.callbacks import Checkpoint, ClockSchedule
-from fastproaudio.checkpoint import _newest, get_rng, read_checkpoint, set_rng, write_checkpoint
+from fastproaudio.callbacks import Checkpoint
+from fastproaudio.checkpoint import read_checkpoint
 from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise
 from fastproaudio.io import write_audio
 from fastproaudio.learner import effects_learner
-from fastproaudio.models.tcn import TCN
 
 SCRIPT = Path(__file__).with_name('resume_script.py')
 KINDS = ['effects', 'lstm', 'wavenet', 'classifier']
@@ -214,7 +213,7 @@ def test_the_scale_of_mixed_precision(sound, tmp_path):
     assert same(weights(again), weights(ref))
 
 
-def test_no_fit_no_checkpoint(sound, tmp_path, capsys):
+def test_no_fit_no_checkpoint(sound, tmp_path):
     "`validate`, `get_preds` and `lr_find` neither write nor read one."
     learn = learner(sound, tmp_path)
     learn.fit(1, cbs=Checkpoint('a'))
