@@ -8,7 +8,7 @@ __all__ = ['graph_of', 'Whole', 'LSTMStep', 'export_torch_export', 'check_pt2', 
 
 # %% ../../nbs/18d_onnx.ipynb #01ebedd8
 import io, json, logging, re, warnings, zipfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Optional
@@ -20,7 +20,7 @@ from torch import nn, Tensor
 from .checks import (block_speeds, check_tol, check_zip, file_place, fit_for, in_blocks, largest_difference, need, over_time, probes, rate_for,
                                         speed_note, whole, whole_file, whole_number)
 from .core import ExportReport, model_of, _set, say_knobs
-from .streaming import _knobs_of, _span, plain_lines, step_of
+from .streaming import _knobs_of, _span, step_of
 
 # %% ../../nbs/18d_onnx.ipynb #56859edf
 _MOST = 2**20                                               # samples a call: the graph compilers want a bound
@@ -46,10 +46,9 @@ def graph_of(
     every = getattr(step, 'multiple', 1)
     n = torch.export.Dim('n', min=1, max=_MOST//every)
     x,any_length = torch.zeros(1, step.n_in, 64*every),{2:n if every==1 else every*n}
-    plain = plain_lines(step.model) if getattr(step, 'lines', False) else nullcontext()
     args,shapes = ((x,), (any_length,)) if isinstance(step, Whole) else ((x, step.start.clone()), (any_length, None))
     if open_knobs: args,shapes = (*args, step.knobs.clone()),(*shapes, None)
-    with plain, torch.no_grad(), _calm():
+    with torch.no_grad(), _calm():
         try: return torch.export.export(step, args, dynamic_shapes=shapes)
         except Exception as e:                              # torch raises what it likes
             raise ValueError(f"torch.export cannot play this {type(getattr(step, 'model', step)).__name__} "
