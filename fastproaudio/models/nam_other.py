@@ -11,18 +11,10 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .blocks import AudioModel, Conv, new_line, push, slack, to_inner, to_outer
-from .nam import act_words, nam_activation
+from .blocks import AudioModel, Conv, push, to_inner, to_outer
+from .nam import NAMNet, act_words, conv_tensors, last_samples, nam_activation, see_past
 
 # %% ../../nbs/14b_nam_other.ipynb #5c1e4411
-def _ends(x:Tensor, n:int) -> Tensor: return x[..., x.shape[3]-n:]
-
-def _see(state:List[Tensor], i:int, x:Tensor) -> Tensor:
-    "With its past before it, from line `i`; without lines, as it is."
-    return push(state, i, x) if len(state)>0 else x
-
-def _tensors(*convs): return [t for c in convs if c is not None for t in (c.weight, c.bias) if t is not None]
-
 class NAMFilm(nn.Module):
     "Each channel scaled and shifted as the condition says, sample by sample (Perez et al. 2018)."
     def __init__(self,
@@ -32,22 +24,25 @@ class NAMFilm(nn.Module):
         groups:int=1, # Of the product with the condition
     ):
         super().__init__()
-        self.conv,self.shift = Conv(n_cond, (1+shift)*n_ch, 1, groups=groups),shift
+        self.conv = Conv(n_cond, (1+shift)*n_ch, 1, groups=groups)
+        self.shift = shift
 
     def forward(self,
         x:Tensor, # `(batch, n_ch, 1, n)`
         c:Tensor, # Condition `(batch, n_cond, 1, n)` or longer: the end counts
     ) -> Tensor: # As `x`
-        z = self.conv(_ends(c, x.shape[3]))
+        z = self.conv(last_samples(c, x.shape[3]))
         if not self.shift: return x*z
         a,b = z.chunk(2, 1)
         return a*x + b
 
 # %% ../../nbs/14b_nam_other.ipynb #0440a839
-FILMS = ('conv_pre_film', 'conv_post_film', 'input_mixin_pre_film', 'input_mixin_post_film', 'activation_pre_film', 'activation_post_film',
-         'layer1x1_post_film', 'head1x1_post_film') # In the order of their weights
-PLAIN = dict(bottleneck=None, groups=1, mix_groups=1, one=True, one_groups=1, head1x1=0, head1x1_groups=1, gates=None, gate_acts=None,
-             films={}, n_cond=1) # What an array may say beside the words of `models.nam`, and what that means when it does not
+FILMS = ('conv_pre_film', 'conv_post_film', 'input_mixin_pre_film', 'input_mixin_post_film', 'activation_pre_film',
+         'activation_post_film', 'layer1x1_post_film', 'head1x1_post_film') # In the order of their weights
+PLAIN = dict(bottleneck=None, groups=1, mix_groups=1, one=True, one_groups=1, head1x1=0, head1x1_groups=1, gates=None,
+             gate_acts=None, films={}, n_cond=1) # What an array may say beside the words of `models.nam`, and its meaning unsaid
+
+_FILM_PARTS = ('conv_pre', 'conv_post', 'mix_pre', 'mix_post', 'act_pre', 'act_post', 'one_post', 'side_post') # As `FILMS`
 
 class NAMFullLayer(nn.Module):
     "A layer with every option of the format."
@@ -62,15 +57,20 @@ class NAMFullLayer(nn.Module):
         super().__init__()
         c,b,n = a['channels'],a['bottleneck'],a['n_cond']
         wide = b if gate=='none' else 2*b
-        self.conv = Conv(c, wide, ks, dilation=dilation, groups=a['groups'], gain=3**-.5)
-        self.mix = Conv(n, wide, 1, bias=False, groups=a['mix_groups'], gain=3**-.5)
-        self.one = Conv(b, c, 1, groups=a['one_groups'], gain=3**-.5) if a['one'] else None
-        self.side = Conv(b, a['head1x1'], 1, groups=a['head1x1_groups'], gain=3**-.5) if a['head1x1'] else None
+        gain = 3**-.5                                            # the start of nn.Conv1d
+        self.conv = Conv(c, wide, ks, dilation=dilation, groups=a['groups'], gain=gain)
+        self.mix = Conv(n, wide, 1, bias=False, groups=a['mix_groups'], gain=gain)
+        self.one = Conv(b, c, 1, groups=a['one_groups'], gain=gain) if a['one'] else None
+        self.side = Conv(b, a['head1x1'], 1, groups=a['head1x1_groups'], gain=gain) if a['head1x1'] else None
         widths = (c, wide, n, wide, wide, b, c, a['head1x1'])
-        films = [NAMFilm(n, w, **a['films'][k]) if k in a['films'] else None for k,w in zip(FILMS, widths)]
-        (self.conv_pre, self.conv_post, self.mix_pre, self.mix_post, self.act_pre, self.act_post, self.one_post, self.side_post) = films
-        self.act,self.words,self.gate,self.width,self.context = nam_activation(act, b),(act, gate_act),gate,b,self.conv.context
+        for part,k,w in zip(_FILM_PARTS, FILMS, widths):
+            setattr(self, part, NAMFilm(n, w, **a['films'][k]) if k in a['films'] else None)
+        self.act = nam_activation(act, b)
+        self.words = (act, gate_act)
+        self.gate = gate
         self.gate_act = None if gate=='none' else nam_activation(gate_act, b)
+        self.width = b
+        self.context = self.conv.context
         if self.one_post is not None and gate!='blended': self.one_post.requires_grad_(False)    # the player does not use it
 
     def hear(self,
@@ -87,14 +87,14 @@ class NAMFullLayer(nn.Module):
     ) -> Tuple[Tensor, Tensor]: # For the next layer and for the head, `(batch, channels, 1, n)`
         z = self.conv(seen)
         n = z.shape[3]
-        c = _ends(c, n)
+        c = last_samples(c, n)
         if self.conv_post is not None: z = self.conv_post(z, c)
         m = self.mix(c if self.mix_pre is None else self.mix_pre(c, c))
         z = z + (m if self.mix_post is None else self.mix_post(m, c))
         if self.act_pre is not None: z = self.act_pre(z, c)
         found = self.found(z)
         if self.act_post is not None: found = self.act_post(found, c)
-        x = _ends(x, n)
+        x = last_samples(x, n)
         if self.one is not None:
             on = self.one(found)
             if self.one_post is not None and self.gate=='blended': on = self.one_post(on, c)
@@ -108,26 +108,30 @@ class NAMFullLayer(nn.Module):
     ) -> Tensor: # `(batch, bottleneck, 1, n)`
         "Activation and gate."
         if self.gate_act is None: return self.act(z)
-        a,g = z[:, :self.width],self.gate_act(z[:, self.width:])
-        return self.act(a)*g if self.gate=='gated' else g*self.act(a)+(1-g)*a
+        a = z[:, :self.width]
+        g = self.gate_act(z[:, self.width:])
+        if self.gate=='gated': return self.act(a)*g
+        return g*self.act(a)+(1-g)*a
 
     def nam_tensors(self): # In the order of a file
         "The weights as a file has them."
-        films = (self.conv_pre, self.conv_post, self.mix_pre, self.mix_post, self.act_pre, self.act_post, self.one_post, self.side_post)
-        return _tensors(self.conv, self.mix, self.one, self.side, *[f.conv for f in films if f is not None])
+        films = [getattr(self, part) for part in _FILM_PARTS]
+        return conv_tensors(self.conv, self.mix, self.one, self.side, *[f.conv for f in films if f is not None])
 
 # %% ../../nbs/14b_nam_other.ipynb #87bb8501
 def _full(a):
     "An array with every word given."
-    a,n = {**PLAIN, **a},len(a['dilations'])
-    if not n or len(a['ks'])!=n or len(a['acts'])!=n:
-        raise ValueError(f"expected as many kernels and activations as dilations, got {len(a['ks'])}, "
-                         f"{len(a['acts'])} and {n}")
-    gates = a['gates'] or ['gated' if a['gated'] else 'none']*n
-    a = {**a, 'bottleneck':a['bottleneck'] or a['channels'], 'gates':gates, 'gate_acts':a['gate_acts'] or ['Sigmoid']*n}
+    a = {**PLAIN, **a}
+    n = len(a['dilations'])
+    ks,acts = len(a['ks']),len(a['acts'])
+    if not n or ks!=n or acts!=n:
+        raise ValueError(f"expected as many kernels and activations as dilations, got {ks}, {acts} and {n}")
+    a['bottleneck'] = a['bottleneck'] or a['channels']
+    a['gates'] = a['gates'] or ['gated' if a['gated'] else 'none']*n
+    a['gate_acts'] = a['gate_acts'] or ['Sigmoid']*n
     if not a['one'] and a['bottleneck']!=a['channels']:
-        raise ValueError(f"expected a bottleneck of {a['channels']}, as wide as the layers, where they have "
-                         f"no layer1x1, got {a['bottleneck']}")
+        raise ValueError(f"expected a bottleneck of {a['channels']}, as wide as the layers, where they have no layer1x1, "
+                         f"got {a['bottleneck']}")
     if not a['one'] and FILMS[6] in a['films'] or not a['head1x1'] and FILMS[7] in a['films']:
         raise ValueError("expected no condition on a product that is not there, got one")
     return a
@@ -139,17 +143,19 @@ class NAMFullArray(nn.Module):
     ):
         super().__init__()
         a = _full(a)
+        each = zip(a['ks'], a['dilations'], a['acts'], a['gates'], a['gate_acts'])
         self.rechannel = Conv(a['n_in'], a['channels'], 1, bias=False, gain=3**-.5)
-        self.layers = nn.ModuleList(NAMFullLayer(a, *v) for v in zip(a['ks'], a['dilations'], a['acts'], a['gates'], a['gate_acts']))
+        self.layers = nn.ModuleList(NAMFullLayer(a, *words) for words in each)
         self.n_found = a['head1x1'] or a['bottleneck']
         self.head = Conv(self.n_found, a['head'], a['head_ks'], bias=a['head_bias'], gain=3**-.5)
-        self.words,self.context = a,sum(l.context for l in self.layers)+self.head.context
+        self.words = a
+        self.context = sum(l.context for l in self.layers)+self.head.context
 
     def nam_tensors(self): # In the order of a file
         "The weights as a file has them."
-        return [self.rechannel.weight, *[t for l in self.layers for t in l.nam_tensors()], *_tensors(self.head)]
+        return [self.rechannel.weight, *[t for l in self.layers for t in l.nam_tensors()], *conv_tensors(self.head)]
 
-class NAMFullWaveNet(AudioModel):
+class NAMFullWaveNet(NAMNet):
     "A WaveNet of the Neural Amp Modeler with every option of the format: one channel in, no knobs."
     def __init__(self,
         arrays:list, # As `NAMWaveNet`'s, with words of `PLAIN` where they differ
@@ -157,105 +163,27 @@ class NAMFullWaveNet(AudioModel):
         cond:Optional[dict]=None, # Network that makes the condition: `arrays`, `post`
         head_scale:float=.02, # Level of the output
     ):
-        stacks,made = [NAMFullArray(a) for a in arrays],NAMFullWaveNet(**cond) if cond else None
+        stacks = [NAMFullArray(a) for a in arrays]
+        made = NAMFullWaveNet(**cond) if cond else None
         _check_fit(stacks, made.n_out if made is not None else 1)
-        widths = [stacks[-1].words['head']] + ([post['channels']]*(len(post['ks'])-1)+[post['n_out']] if post else [])
-        tail = [Conv(a, b, k) for a,b,k in zip(widths, widths[1:], post['ks'] if post else [])]
-        reach = sum(s.context for s in stacks)+sum(c.context for c in tail)+(made.receptive_field-1 if made is not None else 0)
-        super().__init__(1, widths[-1], 0, receptive_field=reach+1)
-        self.arrays,self.tail,self.cond = nn.ModuleList(stacks),nn.ModuleList(tail),made
-        self.acts = nn.ModuleList([nam_activation(post['act'], n) for n in widths[:-1]]) if post else nn.ModuleList()
+        tail,acts = [],[]
+        if post:
+            widths = [stacks[-1].words['head'], *[post['channels']]*(len(post['ks'])-1), post['n_out']]
+            tail = [Conv(a, b, k) for a,b,k in zip(widths, widths[1:], post['ks'])]
+            acts = [nam_activation(post['act'], n) for n in widths[:-1]]
+        super().__init__(stacks, head_scale, tail, acts, made)
         self.post = post
-        self.n_lines = sum(len(s.layers)+1 for s in stacks)+len(tail)+(made.n_lines if made is not None else 0)
-        self.register_buffer('head_scale', torch.tensor(float(head_scale)))
-        last = stacks[-1].layers[-1]                                     # a file holds this product, and nobody hears it
+        last = stacks[-1].layers[-1]                             # a file holds this product, and nobody hears it
         for part in (last.one, last.one_post):
             if part is not None: part.requires_grad_(False)
 
-    def valid(self,
-        x:Tensor, # `(batch, 1, n)`, `n >= receptive_field`
-        knobs:Optional[Tensor]=None, # None: there are none
-    ) -> Tensor: # `(batch, n_out, n-receptive_field+1)`
-        state:List[Tensor] = []
-        return to_outer(self.flow(to_inner(x), state, 1))
-
-    def flow(self,
-        x:Tensor, # `(batch, 1, 1, n)`
-        state:List[Tensor], # Lines; none: only what needs no more past than `x` comes out
-        i:int, # Number of the first line
-    ) -> Tensor: # `(batch, n_out, 1, n)`, or less by the receptive field
-        c = x
-        if self.cond is not None:
-            c = self.cond.flow(x, state, i)
-            i += self.cond.n_lines
-        y = _ends(x, c.shape[3])
-        total:Optional[Tensor] = None
-        for stack in self.arrays:
-            y = stack.rechannel(y)
-            for layer in stack.layers:
-                y,found = layer(_see(state, i, layer.hear(y, c)), y, c)
-                total = found if total is None else _ends(total, found.shape[3])+found
-                i += 1
-            assert total is not None
-            total = stack.head(_see(state, i, total))
-            y = _ends(y, total.shape[3])
-            i += 1
-        assert total is not None
-        total = total*self.head_scale
-        for act,conv in zip(self.acts, self.tail):
-            total = conv(_see(state, i, act(total)))
-            i += 1
-        return total
-
-    @torch.jit.export
-    def init_state(self,
-        bs:int=1, # Streams side by side
-        knobs:Optional[Tensor]=None, # None: there are none
-    ) -> List[Tensor]: # For `stream`
-        "State of a stream before its first sample: every layer has heard the network's answer to silence."
-        state:List[Tensor] = [torch.zeros(self.n_lines+1, dtype=torch.int64)]
-        self.add_lines(state, bs)
-        silence = torch.zeros(bs, 1, self.receptive_field-1, dtype=self.head_scale.dtype, device=self.head_scale.device)
-        if self.receptive_field>1: self.stream(silence, state, knobs)
-        return state
-
-    def add_lines(self,
-        state:List[Tensor], # Added to
-        bs:int, # Streams side by side
-    ):
-        "An empty line for each convolution, in the order of `flow`."
-        if self.cond is not None: self.cond.add_lines(state, bs)
-        for stack in self.arrays:
-            for layer in stack.layers: state.append(new_line(self.head_scale, bs, layer.conv.weight.shape[1]*layer.conv.groups, layer.context))
-            state.append(new_line(self.head_scale, bs, stack.n_found, stack.head.context))
-        for conv in self.tail: state.append(new_line(self.head_scale, bs, conv.weight.shape[1], conv.context))
-
-    @torch.jit.export
-    def stream(self,
-        x:Tensor, # The next block `(bs, 1, n)`, any `n >= 1`
-        state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # None: there are none
-    ): # `(bs, n_out, n)`, and the state for the next call
-        "One block of an endless sound, at the cost of its own samples."
-        self.check_input(x, knobs)
-        out:List[Tensor] = []
-        for part in x.split(slack(), 2): out.append(to_outer(self.flow(to_inner(part), state, 1)))
-        return torch.cat(out, -1), state
-
-    def nam_tensors(self): # In the order of a file
-        "The weights as a file has them; those of the condition's network are in a file of their own."
-        return [t for s in self.arrays for t in s.nam_tensors()] + _tensors(*self.tail) + [self.head_scale]
-
-    def set_nam_tensors(self,
-        tensors:list, # As `nam_tensors` gives them
-    ):
-        "Take over the weights of a file."
-        for mine,t in zip(self.nam_tensors(), tensors): mine.copy_(t)
-
     def nam_config(self): # `(arrays, post)`
         "Its words as they are now: slopes are learned."
-        arrays = [{**s.words, 'acts':[act_words(l.act, l.words[0]) for l in s.layers],
-                   'gate_acts':[l.words[1] if l.gate_act is None else act_words(l.gate_act, l.words[1]) for l in s.layers]} for s in self.arrays]
+        arrays = []
+        for s in self.arrays:
+            acts = [act_words(l.act, l.words[0]) for l in s.layers]
+            gates = [l.words[1] if l.gate_act is None else act_words(l.gate_act, l.words[1]) for l in s.layers]
+            arrays.append({**s.words, 'acts':acts, 'gate_acts':gates})
         return arrays,self.post
 
 def _check_fit(stacks, n_cond):
@@ -265,13 +193,12 @@ def _check_fit(stacks, n_cond):
     if words[0]['n_in']!=1: raise ValueError(f"expected 1 channel in, got {words[0]['n_in']}")
     for w in words:
         if w['n_cond']!=n_cond:
-            raise ValueError(f"expected a condition of {n_cond} channels in every array, got {w['n_cond']}; "
-                             "knobs are not supported")
+            raise ValueError(f"expected a condition of {n_cond} channels in every array, got {w['n_cond']}"
+                             "; knobs are not supported")
     for a,b,s in zip(words, words[1:], stacks[1:]):
-        if b['n_in']!=a['channels'] or s.n_found!=a['head']:
-            raise ValueError(f"expected an array of {a['channels']} in and {a['head']} to its head after one "
-                             f"of {a['channels']} channels with a head of {a['head']}, "
-                             f"got {b['n_in']} in and {s.n_found} to its head")
+        if b['n_in']==a['channels'] and s.n_found==a['head']: continue
+        raise ValueError(f"expected an array of {a['channels']} in and {a['head']} to its head after one of {a['channels']} "
+                         f"channels with a head of {a['head']}, got {b['n_in']} in and {s.n_found} to its head")
 
 # %% ../../nbs/14b_nam_other.ipynb #f6472efb
 class NAMConvNet(AudioModel):
@@ -286,7 +213,8 @@ class NAMConvNet(AudioModel):
             raise ValueError(f"expected dilations of at least 1, got {list(dilations)[:10]}")
         super().__init__(1, 1, 0, receptive_field=1+sum(dilations))
         ins = [1]+[channels]*(len(dilations)-1)
-        self.convs = nn.ModuleList(Conv(n, channels, 2, dilation=d, bias=not batchnorm, gain=3**-.5) for n,d in zip(ins, dilations))
+        self.convs = nn.ModuleList(Conv(n, channels, 2, dilation=d, bias=not batchnorm, gain=3**-.5)
+                                   for n,d in zip(ins, dilations))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) if batchnorm else nn.Identity() for _ in dilations)
         self.acts = nn.ModuleList(nam_activation(act, channels) for _ in dilations)
         self.head = Conv(channels, 1, 1)
@@ -299,7 +227,7 @@ class NAMConvNet(AudioModel):
         i = 0
         for conv,norm,act in zip(self.convs, self.norms, self.acts):
             i += 1
-            y = act(norm(conv(_see(state, i, y))))
+            y = act(norm(conv(see_past(state, i, y))))
         return self.head(y)
 
     def valid(self,
@@ -309,37 +237,28 @@ class NAMConvNet(AudioModel):
         state:List[Tensor] = []
         return to_outer(self.flow(to_inner(x), state))
 
-    @torch.jit.export
-    def init_state(self,
-        bs:int=1, # Streams side by side
-        knobs:Optional[Tensor]=None, # None: there are none
-    ) -> List[Tensor]: # For `stream`
-        "State of a stream before its first sample: every layer has heard the network's answer to silence."
-        w = self.head.weight
-        state:List[Tensor] = [torch.zeros(len(self.convs)+1, dtype=torch.int64)]
-        for conv in self.convs: state.append(new_line(w, bs, conv.weight.shape[1], conv.context))
-        self.stream(torch.zeros(bs, 1, self.receptive_field-1, dtype=w.dtype, device=w.device), state, knobs)
-        return state
+    def lines(self) -> List[Tuple[int, int]]: # Channels and context
+        "What each convolution has heard."
+        out:List[Tuple[int, int]] = []
+        for conv in self.convs: out.append((conv.weight.shape[1], conv.context))
+        return out
 
-    @torch.jit.export
-    def stream(self,
-        x:Tensor, # The next block `(bs, 1, n)`, any `n >= 1`
-        state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # None: there are none
-    ): # `(bs, 1, n)`, and the state for the next call
-        "One block of an endless sound."
-        self.check_input(x, knobs)
-        out:List[Tensor] = []
-        for part in x.split(slack(), 2): out.append(to_outer(self.flow(to_inner(part), state)))
-        return torch.cat(out, -1), state
+    def step(self,
+        x:Tensor, # The next samples `(bs, 1, n)`
+        state:List[Tensor], # Positions and lines; updated in place
+        knobs:Optional[Tensor], # None: there are none
+    ) -> Tensor: # `(bs, 1, n)`
+        "What a stream makes of samples that fit its lines."
+        return to_outer(self.flow(to_inner(x), state))
 
     def nam_tensors(self): # In the order of a file
         "The weights as a file has them."
         res = []
         for conv,norm in zip(self.convs, self.norms):
-            res += _tensors(conv)
-            if isinstance(norm, nn.BatchNorm2d): res += [norm.running_mean, norm.running_var, norm.weight, norm.bias, torch.tensor([norm.eps])]
-        return res + _tensors(self.head)
+            res += conv_tensors(conv)
+            if not isinstance(norm, nn.BatchNorm2d): continue
+            res += [norm.running_mean, norm.running_var, norm.weight, norm.bias, torch.tensor([norm.eps])]
+        return res + conv_tensors(self.head)
 
     def set_nam_tensors(self,
         tensors:list, # As `nam_tensors` gives them
@@ -358,7 +277,8 @@ class NAMLinear(AudioModel):
     ):
         if n_taps<1: raise ValueError(f"expected n_taps of at least 1, got {n_taps}")
         super().__init__(1, 1, 0, receptive_field=n_taps)
-        self.conv,self.config = Conv(1, 1, n_taps, bias=bias),dict(n_taps=n_taps, bias=bias)
+        self.conv = Conv(1, 1, n_taps, bias=bias)
+        self.config = dict(n_taps=n_taps, bias=bias)
 
     def valid(self,
         x:Tensor, # `(batch, 1, n)`, `n >= n_taps`
@@ -366,29 +286,27 @@ class NAMLinear(AudioModel):
     ) -> Tensor: # `(batch, 1, n-n_taps+1)`
         return to_outer(self.conv(to_inner(x)))
 
-    @torch.jit.export
-    def init_state(self,
-        bs:int=1, # Streams side by side
-        knobs:Optional[Tensor]=None, # None: there are none
-    ) -> List[Tensor]: # For `stream`
-        "State of a stream before its first sample: silence."
-        return [torch.zeros(2, dtype=torch.int64), new_line(self.conv.weight, bs, 1, self.receptive_field-1)]
+    def lines(self) -> List[Tuple[int, int]]: # Channels and context
+        "The input itself."
+        return [(1, self.receptive_field-1)]
 
-    @torch.jit.export
-    def stream(self,
-        x:Tensor, # The next block `(bs, 1, n)`, any `n >= 1`
-        state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # None: there are none
-    ): # `(bs, 1, n)`, and the state for the next call
-        "One block of an endless sound."
-        self.check_input(x, knobs)
-        out:List[Tensor] = []
-        for part in x.split(slack(), 2): out.append(to_outer(self.conv(push(state, 1, to_inner(part)))))
-        return torch.cat(out, -1), state
+    def step(self,
+        x:Tensor, # The next samples `(bs, 1, n)`
+        state:List[Tensor], # Positions and lines; updated in place
+        knobs:Optional[Tensor], # None: there are none
+    ) -> Tensor: # `(bs, 1, n)`
+        "What a stream makes of samples that fit its lines."
+        return to_outer(self.conv(push(state, 1, to_inner(x))))
+
+    def hear_silence(self,
+        state:List[Tensor], # From `new_state`: silence already
+        bs:int, # Streams side by side
+        knobs:Optional[Tensor], # None: there are none
+    ): pass
 
     def nam_tensors(self): # In the order of a file
         "The impulse response from its first sample on, and the constant."
-        return [self.conv.weight.flip(2), *_tensors(self.conv)[1:]]
+        return [self.conv.weight.flip(2), *conv_tensors(self.conv)[1:]]
 
     def set_nam_tensors(self,
         tensors:list, # As `nam_tensors` gives them
