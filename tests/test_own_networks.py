@@ -30,7 +30,7 @@ class Chain(AudioModel):
     def valid(self, x: Tensor, knobs: Optional[Tensor] = None) -> Tensor:
         return blocks.to_outer(self.b(torch.tanh(self.a(blocks.to_inner(x))+.1)))
     def lines(self) -> List[Tuple[int, int]]: return [(1, 4), (3, 12)]
-    def step(self, x: Tensor, state: List[Tensor], knobs: Optional[Tensor]) -> Tensor:
+    def go_on(self, x: Tensor, state: List[Tensor], knobs: Optional[Tensor]) -> Tensor:
         y = torch.tanh(self.a(blocks.push(state, 1, blocks.to_inner(x)))+.1)
         return blocks.to_outer(self.b(blocks.push(state, 2, y)))
 

@@ -108,7 +108,7 @@ class Conv(nn.Module):
             y = F.conv2d(line[..., pos:pos+self.context+n], w.unsqueeze(2), None, dilation=(1, d), groups=self.groups)
             y = y.permute(0, 2, 3, 1).reshape(b*n, o)
             return y if add is None else y.add_(add)
-        if b*n<=192:                                             # short: the weights as they lie; long: the taps as they lie
+        if b*n<=192:                                             # short: weights as they lie; long: taps as they lie
             heard = line.as_strided((b, n, c, ks), (long*c, c, 1, d*c), start).reshape(b*n, c*ks)
             return F.linear(heard, w.reshape(o, c*ks), add)
         heard = line.as_strided((b, n, ks, c), (long*c, c, d*c, 1), start).reshape(b*n, ks*c)
@@ -195,7 +195,7 @@ def plays_flat(
     "Is this a block that fits the lines, only to be heard, on a CPU, and are the lines as `new_line` makes them?"
     if not only_heard(x) or x.device.type!='cpu' or torch.is_autocast_enabled('cpu'): return False
     lines = state[0].shape[0]-1
-    if lines<1: return False                                     # plain lines; before any size: a graph must not depend on one
+    if lines<1: return False                                     # plain lines, of a graph, which must not depend on a size
     if x.shape[2]>slack(): return False
     last = state[lines]
     return last.shape[0]==x.shape[0] and last.permute(0, 2, 3, 1).is_contiguous()
@@ -224,7 +224,7 @@ class Rebuildable(nn.Module):
         return self
 
 def _words(cls, args, kwargs):
-    "Name and arguments of a call, networks among them in the same way; None: the call is wrong, and `__init__` says so."
+    "Name and arguments of a call, networks among them likewise; None: the call is wrong, and `__init__` says so."
     try: given = inspect.signature(cls.__init__).bind(None, *args, **kwargs).arguments
     except TypeError: return None
     words = dict(net=cls.__name__)
@@ -286,8 +286,9 @@ def ends_before(
 
 # %% ../../nbs/10_blocks.ipynb #d171e3f1
 class AudioModel(Rebuildable):
-    "Base of the networks: give it `valid`, and it runs any length offline and in blocks; with `lines` and `step`, quickly."
+    "Base of the networks: give it `valid`, and it runs any length, and in blocks; with `lines` and `go_on`, quickly."
     recurrent = False # Has its memory no end? Then `receptive_field` says when the past hardly matters
+    predicts = False # Does it say what the next sample may be, instead of playing an effect?
     n_tokens = 0 # Mu-law levels that it predicts; 0: none
     n_local = 0 # Channels of a local condition
     hop = 1 # Samples per frame of the local condition
@@ -363,31 +364,31 @@ class AudioModel(Rebuildable):
     ): # `(bs, n_out, n)`, `latency` samples late; and the state for the next call
         "One block of an endless sound."
         self.check_input(x, knobs)
-        if not keeps_positions(state): return self.step(x, state, knobs), state
-        n,most = x.shape[2],self.longest_step()
-        if n<=most: return self.step(x, state, knobs), state
+        if not keeps_positions(state): return self.go_on(x, state, knobs), state
+        n,most = x.shape[2],self.longest_block()
+        if n<=most: return self.go_on(x, state, knobs), state
         out:List[Tensor] = []
         for start in range(0, n, most):
             now = knobs
             if now is not None and now.ndim==3: now = now[:, :, start:start+most]
-            out.append(self.step(x[:, :, start:start+most], state, now))
+            out.append(self.go_on(x[:, :, start:start+most], state, now))
         return torch.cat(out, -1), state
 
-    def lines(self) -> List[Tuple[int, int]]: # Channels and context of each line, in the order of `step`
-        "What `step` hears through; none: it runs the whole receptive field again."
+    def lines(self) -> List[Tuple[int, int]]: # Channels and context of each line, in the order of `go_on`
+        "What `go_on` hears through; none: it runs the whole receptive field again."
         none:List[Tuple[int, int]] = []
         return none
 
-    def step(self,
-        x:Tensor, # The next samples `(bs, n_in, n)`, `n <= longest_step()` where there are lines
+    def go_on(self,
+        x:Tensor, # The next samples `(bs, n_in, n)`, `n <= longest_block()` where there are lines
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
     ) -> Tensor: # `(bs, n_out, n)`
         "What a stream makes of samples that fit its lines."
         return self._recompute(x, state, knobs)
 
-    def longest_step(self) -> int: # Samples
-        "The longest block that `step` takes on its lines."
+    def longest_block(self) -> int: # Samples
+        "The longest block that `go_on` takes on its lines."
         return slack()
 
     def new_state(self,
@@ -484,7 +485,7 @@ def run_long(
     model:nn.Module, # Anything; an `AudioModel` is run in pieces, another all at once
     read:Callable, # `read(start, n)` gives `(batch, channels, n)` of the sound
     n:int, # Length of the sound, samples
-    knobs:Tensor=None, # `(batch, n_knobs)` in 0..1, curves `(batch, n_knobs, n)`, or `knobs(start, n)` that gives their parts
+    knobs:Tensor=None, # `(batch, n_knobs)`, curves `(batch, n_knobs, n)`, or `knobs(start, n)` that gives their parts
     piece:int=2**17, # Samples at a time
 ): # Yields `(batch, n_out, samples)`
     "`model` over a sound of any length, piece by piece, as if it were run once over the whole."
@@ -616,7 +617,7 @@ class ConvBlock(nn.Module):
 
     def forward(self,
         x:Tensor, # `(batch, n_in, 1, n)`
-        cond:Optional[Tensor]=None, # `(batch, n_cond)`, or a curve `(batch, n_cond, >= n-context)` that ends with the output
+        cond:Optional[Tensor]=None, # `(batch, n_cond)`, or a curve `(batch, n_cond, samples)` that ends with the output
     ) -> Tensor: # `(batch, n_out, 1, n-context)`
         y = self.conv(x)
         if self.film is not None and cond is not None: y = self.film(y, cond)
@@ -631,7 +632,7 @@ class ConvBlock(nn.Module):
         cond:Optional[Tensor]=None, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
     ) -> Tensor: # `(batch*n, n_out)`
         "The next samples of a stream, flat."
-        parts = self._modules                                    # `self.conv` takes a third of a microsecond, of some 25 in all
+        parts = self._modules                                    # attributes take a third of a microsecond each, of some 25
         y = parts['conv'].on_line(line, pos, x)
         if cond is not None: y = parts['film'].flat(y, cond)
         if self.lookahead>0:

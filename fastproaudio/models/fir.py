@@ -36,7 +36,8 @@ class FIR(AudioModel):
     ) -> 'FIR': # Itself
         "Set the filter to the least-squares one for this recording; several inputs are fitted one after the other."
         if x.shape[0]!=self.n_in or y.shape[0]!=self.n_out or x.shape[1]!=y.shape[1]:
-            raise ValueError(f"expected ({self.n_in}, n) and ({self.n_out}, n), got {list(x.shape)} and {list(y.shape)}")
+            got = f"{list(x.shape)} and {list(y.shape)}"
+            raise ValueError(f"expected ({self.n_in}, n) and ({self.n_out}, n), got {got}")
         for i in range(self.n_out):
             rest = y[i].clone()
             for j in range(self.n_in):

@@ -142,7 +142,7 @@ class LSTMEffect(AudioModel):
             self.out.bias.zero_()
         self.dry = nn.Parameter(torch.eye(n_out, n_in))
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # `(batch, n_in, n)`
         state:List[Tensor], # `[h, c, ...]`, updated in place
         knobs:Optional[Tensor], # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
@@ -159,7 +159,7 @@ class LSTMEffect(AudioModel):
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
     ) -> Tensor: # `(batch, n_out, n-receptive_field+1)`
-        return self.step(x, self.lstm.init_state(x.shape[0]), knobs)[..., self.receptive_field-1:]
+        return self.go_on(x, self.lstm.init_state(x.shape[0]), knobs)[..., self.receptive_field-1:]
 
     def new_state(self,
         bs:int, # Streams side by side
@@ -210,6 +210,7 @@ def first_embedding(
 class SampleLSTM(Rebuildable):
     "LSTM that says what the next sample may be: tokens to logits, or samples to the parameters of a distribution."
     recurrent = True
+    predicts = True
     n_knobs = 0 # No global condition
     n_local = 0 # No local condition
     hop = 1 # Samples per frame of the local condition
@@ -222,7 +223,7 @@ class SampleLSTM(Rebuildable):
         head:str=None, # `mse`, `gaussian` or `mol` for continuous samples, None: `categorical` or `mol`
         n_mix:int=5, # Logistics of a `mol` head
         tied:bool=False, # Embedding and output share their weights (Press and Wolf 2017)
-        inp:str='embedding', # How tokens enter: `embedding`, learned, or `wave`: as the value they stand for, learned sooner
+        inp:str='embedding', # How tokens enter: `embedding`, learned, or `wave`: as the value they stand for
         weight_p:float=0., # Part of the recurrent weights left out in training
         input_p:float=0., # Part of the embedding's features left out
         hidden_p:float=0., # Part of the features between layers left out
@@ -252,12 +253,12 @@ class SampleLSTM(Rebuildable):
         "Numbers that the head gives for each sample; `ValueError` unless sizes, head and input go together."
         n_tokens,n_in = self.n_tokens,self.n_in
         if min(self.hidden, self.n_layers, emb, n_in)<1 or n_tokens<0 or n_tokens==1:
-            raise ValueError("expected hidden, n_layers, emb and n_in of at least 1 and n_tokens of 0 or 2 and more, got "
-                             f"{self.hidden}, {self.n_layers}, {emb}, {n_in}, {n_tokens}")
+            raise ValueError("expected hidden, n_layers, emb and n_in of at least 1 and n_tokens of 0 or 2 and more, "
+                             f"got {self.hidden}, {self.n_layers}, {emb}, {n_in}, {n_tokens}")
         sizes = dict(categorical=n_tokens, mse=n_in, gaussian=2*n_in, mol=3*n_mix*n_in)
         if self.head not in sizes or (self.head=='categorical')!=(n_tokens>0):
-            raise ValueError("expected head 'categorical' with n_tokens, or 'mse', 'gaussian' or 'mol' with n_tokens=0, "
-                             f"got {head!r} with n_tokens={n_tokens}")
+            raise ValueError("expected head 'categorical' with n_tokens, or 'mse', 'gaussian' or 'mol' with "
+                             f"n_tokens=0, got {head!r} with n_tokens={n_tokens}")
         if inp not in ('embedding', 'wave'): raise ValueError(f"expected inp 'embedding' or 'wave', got {inp!r}")
         if tied and inp=='wave':
             raise ValueError("expected inp='embedding' for tied=True, got 'wave'; a level has no weights to share")
@@ -351,7 +352,8 @@ class SampleLSTM(Rebuildable):
         return dict(kind='lstm', head=self.head, n_tokens=self.n_tokens, n_in=self.n_in,
                     table=a(self.emb@layers[0].weight_ih.t()) if self.n_tokens else None,
                     w_in=None if self.n_tokens else a(layers[0].weight_ih), w_ih=[a(l.weight_ih) for l in layers[1:]],
-                    w_hh=[a(l.weight_hh) for l in layers], b=[a(l.bias) for l in layers], w_out=a(w_out), b_out=a(self.bias))
+                    w_hh=[a(l.weight_hh) for l in layers], b=[a(l.bias) for l in layers],
+                    w_out=a(w_out), b_out=a(self.bias))
 
     def step_state(self,
         state:List[Tensor], # From `init_state` or `stream`

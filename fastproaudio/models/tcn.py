@@ -112,4 +112,5 @@ def TCNModel(
 ) -> TCN: # The network
     "`TCN` with micro-TCN's argument names and defaults."
     return TCN(ninputs, noutputs, nparams, n_blocks=nblocks, ks=kernel_size, dilation_growth=dilation_growth,
-               channel_width=channel_width, channel_growth=channel_growth, stack_size=stack_size, grouped=grouped, causal=causal)
+               channel_width=channel_width, channel_growth=channel_growth, stack_size=stack_size, grouped=grouped,
+               causal=causal)

@@ -140,7 +140,7 @@ class UNet1d(AudioModel):
         return to_outer(self.out(torch.cat([y, x4], 1)))[..., extra+past:n-self.lookahead]
 
     def lines(self) -> List[Tuple[int, int]]: # Channels and context
-        "Of the causal form: encoders, ways down, ways up, then the frame that is still spread out and the decoder of each level."
+        "Of the causal form: encoders, ways down, ways up, then each level's frame that is spread out and its decoder."
         out:List[Tuple[int, int]] = []
         if not self.causal: return out
         for enc in self.enc: out.append((enc.conv.weight.shape[1], enc.context))
@@ -195,7 +195,8 @@ class UNet1d(AudioModel):
         if y.shape[3]>0: y = self.enc[-1](push(state, 1+levels, y), conds[levels])
         return y
 
-    def _go_up(self, y:Tensor, kept:List[Tensor], conds:List[Optional[Tensor]], counts:List[int], state:List[Tensor]) -> Tensor:
+    def _go_up(self, y:Tensor, kept:List[Tensor], conds:List[Optional[Tensor]], counts:List[int],
+               state:List[Tensor]) -> Tensor:
         "The output of the highest level."
         levels = len(self.strides)
         i = 0

@@ -74,6 +74,7 @@ def _params(head, n_tokens, n_in, n_mix):
 
 class SampleWaveNet(AudioModel):
     "What comes next, from a long past: a WaveNet over tokens or over the waveform itself."
+    predicts = True
     def __init__(self,
         n_tokens:int=256, # Mu-law levels; 0: continuous samples
         channels:int=32, # Residual channels
@@ -84,7 +85,7 @@ class SampleWaveNet(AudioModel):
         n_blocks:int=2, # Blocks; each starts again at dilation 1
         dilation_growth:int=2, # Dilation of a layer over that of the one before
         head:str='categorical', # `categorical`, or for continuous samples `mse`, `gaussian`, `mol`
-        inp:str='onehot', # How tokens enter: `onehot` (with a bias), `embedding`, or `wave`: as the levels they stand for
+        inp:str='onehot', # How tokens enter: `onehot` (with a bias), `embedding`, `wave`: the levels they stand for
         n_mix:int=10, # Logistics of the mixture `mol`
         n_in:int=1, # Channels of continuous samples
         n_knobs:int=0, # Length of the global condition
@@ -93,8 +94,8 @@ class SampleWaveNet(AudioModel):
         weight_norm:bool=False, # Learn length and direction of each filter apart; `plain()` folds them for export
     ):
         if min(channels, skip, ks, n_layers, n_blocks, dilation_growth, hop)<1:
-            raise ValueError("expected channels, skip, ks, n_layers, n_blocks, dilation_growth and hop of at least 1, got "
-                             f"{channels}, {skip}, {ks}, {n_layers}, {n_blocks}, {dilation_growth}, {hop}")
+            raise ValueError("expected channels, skip, ks, n_layers, n_blocks, dilation_growth and hop of at least 1, "
+                             f"got {channels}, {skip}, {ks}, {n_layers}, {n_blocks}, {dilation_growth}, {hop}")
         n_out = _params(head, n_tokens, n_in, n_mix)
         if inp not in INPUTS: raise ValueError(f"expected inp in {INPUTS}, got {inp!r}")
         gate = gate or channels
@@ -123,7 +124,7 @@ class SampleWaveNet(AudioModel):
         new = copy.deepcopy(self)
         for m in new.modules():
             if not parametrize.is_parametrized(m): continue
-            w = m.weight.detach().clone()                        # torch's own removal breaks the original too: they share a class
+            w = m.weight.detach().clone()                        # torch's own removal breaks the original: a shared class
             del m._modules['parametrizations']
             m.__class__ = type(m).__mro__[1]
             m.weight = nn.Parameter(w)
@@ -296,12 +297,13 @@ class SampleWaveNet(AudioModel):
     def step_spec(self) -> dict: # float32 arrays
         "The weights as compiled engines take them; described in `fastproaudio.generate`."
         layers = self.layers
-        return dict(kind='wavenet', head=self.head, n_tokens=self.n_tokens, n_in=self.n_in, skip=self.skip, hop=self.hop,
-                    dilations=np.array([l.conv.dilation for l in layers]),
+        return dict(kind='wavenet', head=self.head, n_tokens=self.n_tokens, n_in=self.n_in, skip=self.skip,
+                    hop=self.hop, dilations=np.array([l.conv.dilation for l in layers]),
                     table=_numpy(self.token_table()) if self.n_tokens else None,
                     w_in=_taps(self.inp), b_in=_numpy(self.inp.bias),
                     w_conv=np.stack([_numpy(l.conv.weight) for l in layers]),
-                    w_out=np.stack([_taps(l.out) for l in layers]), b_out=np.stack([_numpy(l.out.bias) for l in layers]),
+                    w_out=np.stack([_taps(l.out) for l in layers]),
+                    b_out=np.stack([_numpy(l.out.bias) for l in layers]),
                     w_knobs=np.stack([_taps(l.knobs) for l in layers]) if self.n_knobs else None,
                     w_local=np.stack([_taps(l.local) for l in layers]) if self.n_local else None,
                     w_post1=_taps(self.post1), b_post1=_numpy(self.post1.bias),
@@ -343,7 +345,7 @@ class WaveNetLayer(nn.Module):
 
     def forward(self,
         x:Tensor, # `(batch, n_ch, 1, n)`
-        cond:Optional[Tensor]=None, # `(batch, n_cond)`, or a curve `(batch, n_cond, >= n-context)` that ends with the output
+        cond:Optional[Tensor]=None, # `(batch, n_cond)`, or a curve `(batch, n_cond, samples)` that ends with the output
     ) -> Tuple[Tensor, Tensor]: # For the next layer and for the output, both `(batch, n_ch, 1, n-context)`
         y = self.conv(x)
         if self.film is not None and cond is not None: y = self.film(y, cond)
@@ -384,8 +386,8 @@ class WaveNet(AudioModel):
         head:int=8, # Width of the layer before the output
     ):
         if min(channels, ks, n_layers, n_blocks, dilation_growth, head)<1:
-            raise ValueError("expected channels, ks, n_layers, n_blocks, dilation_growth and head of at least 1, got "
-                             f"{channels}, {ks}, {n_layers}, {n_blocks}, {dilation_growth}, {head}")
+            raise ValueError("expected channels, ks, n_layers, n_blocks, dilation_growth and head of at least 1, "
+                             f"got {channels}, {ks}, {n_layers}, {n_blocks}, {dilation_growth}, {head}")
         n_cond = 32 if n_knobs>0 else 0
         total = n_layers*n_blocks
         layers = [WaveNetLayer(channels, ks, dilation_growth**(i%n_layers), gated, n_cond, i==total-1)
@@ -425,7 +427,7 @@ class WaveNet(AudioModel):
         for layer in self.layers: out.append((layer.conv.weight.shape[1], layer.context))
         return out
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, n_in, n)`
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
@@ -508,7 +510,7 @@ class Block(AudioModel):
         for layer in self.model: out.append((layer.weight.shape[1], layer.context))
         return out
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, in_channels, n)`
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # A block has none
@@ -528,7 +530,8 @@ class OneConv(LpConv):
 
 class ReluOneConv(nn.Sequential):
     "Rectifier, then a matrix product at every sample."
-    def __init__(self, in_channels:int, out_channels:int): super().__init__(nn.ReLU(), OneConv(in_channels, out_channels))
+    def __init__(self, in_channels:int, out_channels:int):
+        super().__init__(nn.ReLU(), OneConv(in_channels, out_channels))
 
 class SkipPostProcessing(nn.Sequential):
     "From the sum of the skips to the output: rectifier and product, twice."
@@ -574,7 +577,7 @@ class WavenetLike(SampleWaveNet):
         x:Tensor, # One-hot `(batch, audio_channel_size, samples)`, or tokens `(batch, samples)`
         knobs:Optional[Tensor]=None, # None: this form has no condition
         local:Optional[Tensor]=None, # None
-    ) -> Tensor: # Logits in the form of the input: of one-hot sound as it is, of tokens `(batch, samples, audio_channel_size)`
+    ) -> Tensor: # Logits in the form of the input; of tokens `(batch, samples, audio_channel_size)`
         self.check_sample(x, knobs, local)
         y = self.predict(x, knobs, local)
         return y.transpose(1, 2) if x.is_floating_point() else y
