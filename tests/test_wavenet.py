@@ -15,14 +15,17 @@ from fastproaudio.generate import generate
 from fastproaudio.likelihood import token_nll
 from fastproaudio.dsp import mu_law_encode, noise, sine
 from fastproaudio.io import write_audio
-from fastproaudio.models.wavenet import (Block, LpConv, SampleWaveNet, WavenetLike, build_ar2, build_custom_model, build_wavenet, build_wavenet_like,
-                                         build_wavenet_toy)
+from fastproaudio.models.wavenet import (Block, LpConv, SampleWaveNet, WavenetLike, build_ar2, build_custom_model,
+                                         build_wavenet, build_wavenet_like, build_wavenet_toy)
 
 count = lambda m: sum(p.numel() for p in m.parameters())
 NETS = {
-    'onehot': dict(n_tokens=16), 'embedding': dict(n_tokens=17, inp='embedding', gate=3), 'wave': dict(n_tokens=16, inp='wave', ks=3),
+    'onehot': dict(n_tokens=16),
+    'embedding': dict(n_tokens=17, inp='embedding', gate=3),
+    'wave': dict(n_tokens=16, inp='wave', ks=3),
     'mse_stereo': dict(n_tokens=0, head='mse', n_in=2), 'mol': dict(n_tokens=0, head='mol', n_mix=3),
-    'gaussian_conditioned': dict(n_tokens=0, head='gaussian', n_knobs=2, n_local=1, hop=5), 'tokens_conditioned': dict(n_tokens=16, n_knobs=2, n_local=3),
+    'gaussian_conditioned': dict(n_tokens=0, head='gaussian', n_knobs=2, n_local=1, hop=5),
+    'tokens_conditioned': dict(n_tokens=16, n_knobs=2, n_local=3),
     'weight_norm': dict(n_tokens=16, weight_norm=True),
 }
 

@@ -4,19 +4,16 @@
 
 # %% auto #0
 __all__ = ['to_inner', 'to_outer', 'only_heard', 'Conv', 'slack', 'new_line', 'keeps_positions', 'push', 'plain_lines',
-           'plays_flat', 'make_room', 'Rebuildable', 'rebuild', 'hold_ends', 'with_past', 'ends_before', 'AudioModel',
-           'net_of', 'check_tokens', 'unpadded', 'run_long', 'KnobNet', 'FiLM', 'PReLU', 'Gate', 'ConvBlock']
+           'plays_flat', 'make_room', 'KnobNet', 'FiLM', 'PReLU', 'Gate', 'ConvBlock', 'Rebuildable', 'rebuild',
+           'hold_ends', 'with_past', 'ends_before', 'AudioModel', 'net_of', 'check_tokens', 'unpadded', 'run_long']
 
 # %% ../../nbs/10_blocks.ipynb #83da5eb4
-import inspect, math
-from contextlib import contextmanager
-from typing import Callable, List, Optional, Tuple
+import math
+from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from ..dsp import check_wave
 
 # %% ../../nbs/10_blocks.ipynb #1c02b3b4
 def to_inner(
@@ -214,6 +211,134 @@ def make_room(
         pos = 0
     state[0].fill_(pos+n)
     return pos
+
+# %% ../../nbs/10_blocks.ipynb #26af6645
+class KnobNet(nn.Sequential):
+    "Condition vector of a setting: `(batch, n_knobs)` to `(batch, n_cond)` (Steinmetz and Reiss 2021)."
+    def __init__(self,
+        n_knobs:int, # Settings, 0..1 each
+        n_cond:int=32, # Length of the condition vector
+    ):
+        super().__init__(nn.Linear(n_knobs, 16), nn.ReLU(), nn.Linear(16, n_cond), nn.ReLU(),
+                         nn.Linear(n_cond, n_cond), nn.ReLU())
+
+    def forward(self,
+        knobs:Tensor, # `(batch, n_knobs)`, or a curve `(batch, n_knobs, n)`
+    ) -> Tensor: # `(batch, n_cond)`, or `(batch, n_cond, n)`
+        y = knobs if knobs.ndim==2 else knobs.transpose(1, 2)
+        for layer in self: y = layer(y)
+        return y if knobs.ndim==2 else y.transpose(1, 2)
+
+# %% ../../nbs/10_blocks.ipynb #48a27d24
+class FiLM(nn.Module):
+    "Scale and shift each channel as the condition says: `(1+g)*x + b`."
+    def __init__(self,
+        n_cond:int, # Length of the condition vector
+        n_ch:int, # Channels to modulate
+    ):
+        super().__init__()
+        self.linear = nn.Linear(n_cond, 2*n_ch)
+
+    def forward(self,
+        x:Tensor, # `(batch, n_ch, 1, n)`
+        cond:Tensor, # `(batch, n_cond)`, or a curve `(batch, n_cond, >= n)` that ends where `x` does
+    ) -> Tensor: # Same shape as `x`
+        if cond.ndim==3:
+            z = self.linear(cond[:, :, cond.shape[2]-x.shape[3]:].transpose(1, 2)).transpose(1, 2).unsqueeze(2)
+            g,b = z.chunk(2, 1)
+            return x*(1+g) + b
+        g,b = self.linear(cond).chunk(2, -1)
+        return x*(1+g[:, :, None, None]) + b[:, :, None, None]
+
+    @torch.jit.unused
+    def flat(self,
+        x:Tensor, # `(batch*n, n_ch)`
+        cond:Tensor, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
+    ) -> Tensor: # Same shape as `x`
+        "As `forward`, on flat samples."
+        g,b = self.linear(cond).chunk(2, -1)
+        return torch.addcmul(b, x.view(cond.shape[0], -1, x.shape[1]), 1+g).view_as(x)
+
+# %% ../../nbs/10_blocks.ipynb #785960a2
+class PReLU(nn.Module):
+    "Leaky rectifier with a learned slope per channel (He et al. 2015), in two reads of `x`."
+    def __init__(self,
+        n_ch:int, # Channels
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((n_ch,), .25))
+
+    def forward(self,
+        x:Tensor, # `(batch, n_ch, 1, n)`
+    ) -> Tensor: # Same shape
+        if not torch.jit.is_scripting():
+            if only_heard(x): return F.prelu(x, self.weight)     # one call; its gradient is the slow part
+        return x.clamp(min=0) + self.weight[None, :, None, None]*x.clamp(max=0)
+
+# %% ../../nbs/10_blocks.ipynb #6dedd64f
+class Gate(nn.Module):
+    "Gated unit `tanh(a)*sigmoid(b)` over the two halves of the channels (van den Oord et al. 2016, eq. 2)."
+    def forward(self,
+        x:Tensor, # `(batch, 2*n_ch, 1, n)`
+    ) -> Tensor: # `(batch, n_ch, 1, n)`
+        a,b = x.chunk(2, 1)
+        return torch.tanh(a)*torch.sigmoid(b)
+
+# %% ../../nbs/10_blocks.ipynb #d5dbf7ce
+class ConvBlock(nn.Module):
+    "Dilated convolution, modulation by the knobs, rectifier, and a residual path: `n` samples in, `n-context` out."
+    def __init__(self,
+        n_in:int, # Channels in
+        n_out:int, # Channels out
+        ks:int, # Kernel, taps
+        dilation:int, # Distance between taps, samples
+        n_cond:int=0, # Length of the condition vector; 0: no knobs
+        groups:int=1, # Groups of the dilated convolution
+        causal:bool=True, # False: the kernel is centred
+    ):
+        super().__init__()
+        self.conv = Conv(n_in, n_out, ks, dilation=dilation, bias=n_cond==0, groups=groups, gain=.8)
+        self.film = FiLM(n_cond, n_out) if n_cond>0 else None
+        self.act = PReLU(n_out)
+        self.res = Conv(n_in, n_out, 1, bias=False, gain=.8)               # with the rectifier: level is kept
+        self.context = self.conv.context
+        self.lookahead = 0 if causal else self.context//2
+
+    def forward(self,
+        x:Tensor, # `(batch, n_in, 1, n)`
+        cond:Optional[Tensor]=None, # `(batch, n_cond)`, or a curve `(batch, n_cond, samples)` that ends with the output
+    ) -> Tensor: # `(batch, n_out, 1, n-context)`
+        y = self.conv(x)
+        if self.film is not None and cond is not None: y = self.film(y, cond)
+        start = self.context-self.lookahead
+        return self.act(y) + self.res(x[..., start:start+y.shape[3]])
+
+    @torch.jit.unused
+    def on_line(self,
+        line:Tensor, # What it has heard; changed in place
+        pos:int, # Where the line's context begins
+        x:Tensor, # The next samples `(batch*n, n_in)`
+        cond:Optional[Tensor]=None, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
+    ) -> Tensor: # `(batch*n, n_out)`
+        "The next samples of a stream, flat."
+        parts = self._modules                                    # attributes take a third of a microsecond each, of some 25
+        y = parts['conv'].on_line(line, pos, x)
+        if cond is not None: y = parts['film'].flat(y, cond)
+        if self.lookahead>0:
+            start = pos+self.context-self.lookahead
+            x = line[:, :, 0, start:start+x.shape[0]//line.shape[0]].transpose(1, 2).reshape(x.shape)
+        return parts['res'].add_flat(F.prelu(y, parts['act'].weight), x)
+
+# %% ../../nbs/10_blocks.ipynb #1a7011c1
+import inspect
+from contextlib import contextmanager
+from typing import Callable, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..dsp import check_wave
 
 # %% ../../nbs/10_blocks.ipynb #0a6a3d36
 class Rebuildable(nn.Module):
@@ -522,120 +647,3 @@ def _stretch(knobs, a, b):
     "Samples `a` to `b` of a curve; a setting as it is."
     if callable(knobs): return knobs(a, b-a)
     return knobs if knobs is None or knobs.ndim==2 else knobs[..., a:b]
-
-# %% ../../nbs/10_blocks.ipynb #26af6645
-class KnobNet(nn.Sequential):
-    "Condition vector of a setting: `(batch, n_knobs)` to `(batch, n_cond)` (Steinmetz and Reiss 2021)."
-    def __init__(self,
-        n_knobs:int, # Settings, 0..1 each
-        n_cond:int=32, # Length of the condition vector
-    ):
-        super().__init__(nn.Linear(n_knobs, 16), nn.ReLU(), nn.Linear(16, n_cond), nn.ReLU(),
-                         nn.Linear(n_cond, n_cond), nn.ReLU())
-
-    def forward(self,
-        knobs:Tensor, # `(batch, n_knobs)`, or a curve `(batch, n_knobs, n)`
-    ) -> Tensor: # `(batch, n_cond)`, or `(batch, n_cond, n)`
-        y = knobs if knobs.ndim==2 else knobs.transpose(1, 2)
-        for layer in self: y = layer(y)
-        return y if knobs.ndim==2 else y.transpose(1, 2)
-
-# %% ../../nbs/10_blocks.ipynb #48a27d24
-class FiLM(nn.Module):
-    "Scale and shift each channel as the condition says: `(1+g)*x + b`."
-    def __init__(self,
-        n_cond:int, # Length of the condition vector
-        n_ch:int, # Channels to modulate
-    ):
-        super().__init__()
-        self.linear = nn.Linear(n_cond, 2*n_ch)
-
-    def forward(self,
-        x:Tensor, # `(batch, n_ch, 1, n)`
-        cond:Tensor, # `(batch, n_cond)`, or a curve `(batch, n_cond, >= n)` that ends where `x` does
-    ) -> Tensor: # Same shape as `x`
-        if cond.ndim==3:
-            z = self.linear(cond[:, :, cond.shape[2]-x.shape[3]:].transpose(1, 2)).transpose(1, 2).unsqueeze(2)
-            g,b = z.chunk(2, 1)
-            return x*(1+g) + b
-        g,b = self.linear(cond).chunk(2, -1)
-        return x*(1+g[:, :, None, None]) + b[:, :, None, None]
-
-    @torch.jit.unused
-    def flat(self,
-        x:Tensor, # `(batch*n, n_ch)`
-        cond:Tensor, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
-    ) -> Tensor: # Same shape as `x`
-        "As `forward`, on flat samples."
-        g,b = self.linear(cond).chunk(2, -1)
-        return torch.addcmul(b, x.view(cond.shape[0], -1, x.shape[1]), 1+g).view_as(x)
-
-# %% ../../nbs/10_blocks.ipynb #785960a2
-class PReLU(nn.Module):
-    "Leaky rectifier with a learned slope per channel (He et al. 2015), in two reads of `x`."
-    def __init__(self,
-        n_ch:int, # Channels
-    ):
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((n_ch,), .25))
-
-    def forward(self,
-        x:Tensor, # `(batch, n_ch, 1, n)`
-    ) -> Tensor: # Same shape
-        if not torch.jit.is_scripting():
-            if only_heard(x): return F.prelu(x, self.weight)     # one call; its gradient is the slow part
-        return x.clamp(min=0) + self.weight[None, :, None, None]*x.clamp(max=0)
-
-# %% ../../nbs/10_blocks.ipynb #6dedd64f
-class Gate(nn.Module):
-    "Gated unit `tanh(a)*sigmoid(b)` over the two halves of the channels (van den Oord et al. 2016, eq. 2)."
-    def forward(self,
-        x:Tensor, # `(batch, 2*n_ch, 1, n)`
-    ) -> Tensor: # `(batch, n_ch, 1, n)`
-        a,b = x.chunk(2, 1)
-        return torch.tanh(a)*torch.sigmoid(b)
-
-# %% ../../nbs/10_blocks.ipynb #d5dbf7ce
-class ConvBlock(nn.Module):
-    "Dilated convolution, modulation by the knobs, rectifier, and a residual path: `n` samples in, `n-context` out."
-    def __init__(self,
-        n_in:int, # Channels in
-        n_out:int, # Channels out
-        ks:int, # Kernel, taps
-        dilation:int, # Distance between taps, samples
-        n_cond:int=0, # Length of the condition vector; 0: no knobs
-        groups:int=1, # Groups of the dilated convolution
-        causal:bool=True, # False: the kernel is centred
-    ):
-        super().__init__()
-        self.conv = Conv(n_in, n_out, ks, dilation=dilation, bias=n_cond==0, groups=groups, gain=.8)
-        self.film = FiLM(n_cond, n_out) if n_cond>0 else None
-        self.act = PReLU(n_out)
-        self.res = Conv(n_in, n_out, 1, bias=False, gain=.8)               # with the rectifier: level is kept
-        self.context = self.conv.context
-        self.lookahead = 0 if causal else self.context//2
-
-    def forward(self,
-        x:Tensor, # `(batch, n_in, 1, n)`
-        cond:Optional[Tensor]=None, # `(batch, n_cond)`, or a curve `(batch, n_cond, samples)` that ends with the output
-    ) -> Tensor: # `(batch, n_out, 1, n-context)`
-        y = self.conv(x)
-        if self.film is not None and cond is not None: y = self.film(y, cond)
-        start = self.context-self.lookahead
-        return self.act(y) + self.res(x[..., start:start+y.shape[3]])
-
-    @torch.jit.unused
-    def on_line(self,
-        line:Tensor, # What it has heard; changed in place
-        pos:int, # Where the line's context begins
-        x:Tensor, # The next samples `(batch*n, n_in)`
-        cond:Optional[Tensor]=None, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
-    ) -> Tensor: # `(batch*n, n_out)`
-        "The next samples of a stream, flat."
-        parts = self._modules                                    # attributes take a third of a microsecond each, of some 25
-        y = parts['conv'].on_line(line, pos, x)
-        if cond is not None: y = parts['film'].flat(y, cond)
-        if self.lookahead>0:
-            start = pos+self.context-self.lookahead
-            x = line[:, :, 0, start:start+x.shape[0]//line.shape[0]].transpose(1, 2).reshape(x.shape)
-        return parts['res'].add_flat(F.prelu(y, parts['act'].weight), x)

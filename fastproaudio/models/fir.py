@@ -68,7 +68,7 @@ class FIR(AudioModel):
         knobs:Optional[Tensor], # None: a filter has no knobs
     ): pass
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, n_in, n)`
         state:List[Tensor], # Positions and line; updated in place
         knobs:Optional[Tensor], # None: a filter has no knobs
@@ -114,7 +114,7 @@ class Parallel(AudioModel):
         a = self.first.init_state(bs)
         return [torch.tensor([len(a)])] + a + self.second.init_state(bs, knobs)
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, n_in, n)`
         state:List[Tensor], # From `init_state`; updated in place. In plain form it is the past input
         knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`

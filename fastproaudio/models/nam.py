@@ -298,7 +298,7 @@ class NAMNet(AudioModel):
         for conv in self.tail: out.append((conv.weight.shape[1], conv.context))
         return out
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, 1, n)`
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # None: there are none
@@ -331,7 +331,7 @@ class NAMWaveNet(NAMNet):
         super().__init__(stacks, head_scale or .02)
         self.config = arrays
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, 1, n)`
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # None: there are none
@@ -440,7 +440,7 @@ class NAMLSTM(AudioModel):
         h,c = self._start(bs)
         return [h, c]
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, 1, n)`
         state:List[Tensor], # `[h, c]`; updated in place
         knobs:Optional[Tensor], # None: there are none

@@ -244,7 +244,7 @@ class NAMConvNet(AudioModel):
         for conv in self.convs: out.append((conv.weight.shape[1], conv.context))
         return out
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, 1, n)`
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # None: there are none
@@ -291,7 +291,7 @@ class NAMLinear(AudioModel):
         "The input itself."
         return [(1, self.receptive_field-1)]
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, 1, n)`
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # None: there are none

@@ -219,7 +219,7 @@ class SideChain(AudioModel):
         state[1] = self.drive(quiet, state)[:, :, -2:]
         for _ in range((self.fast.inner+self.hop-1)//self.hop): self.stream(silence, state, knobs)
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, n_in, n)`
         state:List[Tensor], # From `new_state`; updated in place
         knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`

@@ -62,7 +62,7 @@ class TCN(AudioModel):
         for block in self.blocks: out.append((block.conv.weight.shape[1]*block.conv.groups, block.context))
         return out
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, n_in, n)`
         state:List[Tensor], # Positions and lines; updated in place
         knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`

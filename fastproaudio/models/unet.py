@@ -152,11 +152,11 @@ class UNet1d(AudioModel):
             out.append((n_ch, dec.context))
         return out
 
-    def longest_step(self) -> int: # Samples
+    def longest_block(self) -> int: # Samples
         "Half a line: the last frame of a level may reach beyond its samples."
         return slack()//2
 
-    def step(self,
+    def go_on(self,
         x:Tensor, # The next samples `(bs, n_in, n)`
         state:List[Tensor], # Positions and lines; updated in place. `state[0][0]` counts samples, modulo the stride
         knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
