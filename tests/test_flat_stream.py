@@ -9,8 +9,8 @@ from fastproaudio.models.tcn import TCN
 from fastproaudio.models.wavenet import WaveNet
 
 PRELU = dict(type='PReLU', negative_slopes=[.1, .4, .2])
-ARRAYS = [dict(n_in=1, channels=3, dilations=[1, 7], ks=[3, 1], acts=[PRELU, 'Fasttanh'], gated=False, head=2, head_ks=1,
-               head_bias=True),
+ARRAYS = [dict(n_in=1, channels=3, dilations=[1, 7], ks=[3, 1], acts=[PRELU, 'Fasttanh'], gated=False, head=2,
+               head_ks=1, head_bias=True),
           dict(n_in=3, channels=2, dilations=[5, 1], ks=[2, 4], acts=['SiLU', 'Tanh'], gated=True, head=1, head_ks=5,
                head_bias=False)]
 MODELS = dict(

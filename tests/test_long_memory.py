@@ -31,7 +31,8 @@ def pair(tmp_path):
 
 
 SMALL = dict(hop=8, frames=20, driver='lstm', channels=4, width=5, n_layers=2)
-NETS = dict(lstm=lambda k=0: LSTMEffect(n_knobs=k, hidden=5, warm_up=60), sidechain=lambda k=0: SideChain(n_knobs=k, **SMALL))
+NETS = dict(lstm=lambda k=0: LSTMEffect(n_knobs=k, hidden=5, warm_up=60),
+            sidechain=lambda k=0: SideChain(n_knobs=k, **SMALL))
 
 
 class Watch(nn.Module):

@@ -153,7 +153,8 @@ def learn_tones(path, tones, **kwargs):
     x = sum(sine(f, 8000, n, amp=.2, phase=f) for f in tones)[None]+noise(n, seed=0, amp=.004)
     write_audio(path/'tones.wav', x, 8000)
     set_seed(0)
-    dls = AudioDataLoaders.from_files(path/'tones.wav', n_tokens=kwargs['n_tokens'] or None, chunk_len=100, bs=8, seed=0)
+    dls = AudioDataLoaders.from_files(path/'tones.wav', n_tokens=kwargs['n_tokens'] or None, chunk_len=100, bs=8,
+                                      seed=0)
     learn = autoregressive_learner(dls, SampleLSTM(hidden=48, **kwargs))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(12, 1e-2)
     learn.file,learn.tones = path/'tones.wav',tones
@@ -180,7 +181,7 @@ def test_three_tones_in_noise_are_learned(name, temperature, request):
     learn = request.getfixturevalue(name)
     y = learn.generate(10_000, prompt=AudioTensor.create(learn.file, 0, 2000), temperature=temperature, seed=0)
     assert tone_share(y, learn.tones) > .9
-    assert abs(y.std()-.245) < .05                                   # neither silent nor constant, and as loud as it was
+    assert abs(y.std()-.245) < .05                               # neither silent nor constant, and as loud as it was
 
 
 @pytest.mark.parametrize('name', ['by_tokens', 'by_density'])
@@ -216,8 +217,8 @@ def test_bad_requests_say_what_was_expected(by_tokens, bad, match):
     with pytest.raises(ValueError, match=match): by_tokens.generate(**{'n':5, **bad})
 
 
-@pytest.mark.parametrize('n,prompt', [(0, None), (1, torch.zeros(1, 1)), (3, torch.zeros(1, 5000)), (3, torch.zeros(1, 0)),
-                                      (3, torch.zeros(7))])
+@pytest.mark.parametrize('n,prompt', [(0, None), (1, torch.zeros(1, 1)), (3, torch.zeros(1, 5000)),
+                                      (3, torch.zeros(1, 0)), (3, torch.zeros(7))])
 def test_prompts_of_any_length_and_silence(by_tokens, n, prompt):
     assert by_tokens.generate(n, prompt=prompt, seed=0).shape == (1, n)
 
@@ -228,7 +229,8 @@ def test_effect_lstm_learns_a_filter_with_memory(tmp_path):
     for t in range(1, 30_000): y[0, t] = .9*y[0, t-1]+.1*x[0, t]       # one pole: memory of tens of samples
     write_audio(tmp_path/'dry.wav', x, 8000), write_audio(tmp_path/'wet.wav', torch.tanh(6*y), 8000)
     set_seed(0)
-    dls = AudioDataLoaders.from_pairs(tmp_path/'dry.wav', tmp_path/'wet.wav', chunk_len=400, bs=8, seed=0, path=tmp_path)
+    dls = AudioDataLoaders.from_pairs(tmp_path/'dry.wav', tmp_path/'wet.wav', chunk_len=400, bs=8, seed=0,
+                                      path=tmp_path)
     learn = effects_learner(dls, LSTMEffect(hidden=12, warm_up=64), checkpoint=None)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(15, 1e-2)
     assert learn.validate()[1] < .05

@@ -1,4 +1,4 @@
-"A network of a user's, in a file of its own, streams and leaves like those of the library: nothing is replaced from outside."
+"A network of a user's, in a file of its own, streams and leaves like those of the library."
 import importlib.util
 
 import pytest

@@ -168,7 +168,7 @@ def test_two_stages_freeze_the_frames(tone):
 
 def test_adversaries_change_one_at_a_time_and_stay_in_play(tone):
     set_seed(0)
-    x = sine(500, 8000, 12_000, amp=.5)[None]+noise(12_000, seed=0, amp=.02) # what no generator foresees tells them apart
+    x = sine(500, 8000, 12_000, amp=.5)[None]+noise(12_000, seed=0, amp=.02) # no generator foresees it
     write_audio(tone, x, 8000)
     dls = AudioDataLoaders.from_prev_next(tone, 128, 128, whole=True, bs=8, seed=0)
     learn, moved = gan_learner(dls, Generator((4,), (12,)), Discriminator((4, 4), (8, 8))), []

@@ -74,7 +74,7 @@ def _prepare(obj, target, sr, knobs, stream):
     model,sr = model_of(obj),rate_for(obj, sr, target)
     if stream is None: stream = hasattr(model, 'stream') and _multiple(model)==1
     model = fit_for(obj, target, knobs=True, lookahead=True, streams=stream)
-    values,about = _knobs_of(obj, model, knobs)
+    values,about = _knobs_of(obj, knobs)
     every = _multiple(model)
     _try_out(model, target, _n_in(model), values if about else None, (every, 64*every))
     if target=='onnx': notes = [f"input knobs in 0..1, for {'; '.join(map(_span, about))}; without it "

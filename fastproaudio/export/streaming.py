@@ -51,7 +51,7 @@ def step_of(
 ) -> Step: # See there
     "The model's stream as a pure function; `ValueError` for a model that has none."
     name = type(model).__name__
-    if any(isinstance(m, nn.RNNBase) or getattr(m, 'recurrent', False) for m in model.modules()):
+    if any(isinstance(m, nn.RNNBase) or isinstance(m, AudioModel) and m.recurrent for m in model.modules()):
         raise ValueError(f"{name}: expected convolutions, got a recurrent model, which a graph unrolls to one length"
                          "; LSTMStep takes an LSTMEffect or NAMLSTM")
     if model.stride!=1:
@@ -81,7 +81,7 @@ def _names_of(knobs):
 
 class LiveModel(nn.Module):
     "A model with its state: `forward` continues the sound, `reset` forgets it."
-    __constants__ = ['order']                                    # another order, another class of TorchScript: see `_save`
+    __constants__ = ['order']                                    # another order, another TorchScript class: see `_save`
     names:List[str]
     state:List[Tensor]
     forward_input_labels:List[str]
@@ -124,7 +124,7 @@ class LiveModel(nn.Module):
     def forward(self,
         x:Tensor, # `(streams, n_in, n)`
     ) -> Tensor: # `(streams, n_out, n)`, `latency` samples late
-        if x.shape[0]!=self.bs or x.device!=self.state[-1].device: # a host that moves the module leaves the state behind
+        if x.shape[0]!=self.bs or x.device!=self.state[-1].device: # a host that moves the module leaves its state
             self.bs = x.shape[0]
             self.reset()
         y,self.state = self.model.stream(x, self.state, self.setting())
@@ -159,14 +159,14 @@ def set_{name}(self, v: float) -> int:
 def _save(live, path):
     "Script, with a getter and a setter for each knob, and write."
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')                          # TorchScript is deprecated: live hosts load nothing else
+        warnings.simplefilter('ignore')                          # deprecated, and live hosts load nothing else
         res = torch.jit.script(live.eval())
         for i,n in enumerate(live.names):
-            if hasattr(res, f'set_{n}'): continue                # compiled once for all that are alike: by the last export
+            if hasattr(res, f'set_{n}'): continue                # compiled once for all that are alike
             for code in _ACCESS.strip().split('\n\n'): res.define(code.format(name=n, i=i)+'\n')
         torch.jit.save(res, str(path))
 
-def _knobs_of(obj, model, knobs):
+def _knobs_of(obj, knobs):
     "Positions `(1, n_knobs)` and what is known of the knobs."
     about = knobs_for(obj, knobs)
     return torch.tensor([k['position'] for k in about]).reshape(1, -1),about
@@ -181,7 +181,7 @@ def export_nn_tilde(
     "Write a live TorchScript for nn~ and hosts like it, played back whole and in blocks before it is named done."
     model = fit_for(obj, 'nn_tilde', knobs=True, lookahead=True)
     sr = rate_for(obj, sr, 'nn_tilde')
-    values,about = _knobs_of(obj, model, knobs)
+    values,about = _knobs_of(obj, knobs)
     more = (values,) if about else ()
     inputs = probes(model.n_in)
     with whole_file(path, '.ts') as tmp, torch.no_grad():

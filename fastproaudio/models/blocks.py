@@ -192,7 +192,7 @@ def plays_flat(
     "Is this a block that fits the lines, only to be heard, on a CPU, and are the lines as `new_line` makes them?"
     if not only_heard(x) or x.device.type!='cpu' or torch.is_autocast_enabled('cpu'): return False
     lines = state[0].shape[0]-1
-    if lines<1: return False                                     # plain lines, of a graph, which must not depend on a size
+    if lines<1: return False                                     # a graph's: nothing in it may depend on a size
     if x.shape[2]>slack(): return False
     last = state[lines]
     return last.shape[0]==x.shape[0] and last.permute(0, 2, 3, 1).is_contiguous()
@@ -453,7 +453,8 @@ class AudioModel(Rebuildable):
         if k==0: raise ValueError("this model has no knobs; build it with n_knobs, or call model(x)")
         good = 2<=knobs.ndim<=3 and knobs.shape[0]==b and knobs.shape[1]==k
         if good and knobs.ndim==3: good = knobs.shape[2]==n
-        if not good: raise ValueError(f"expected knobs ({b}, {k}), or curves ({b}, {k}, {n}), got {list(knobs.shape)}")
+        if not good:
+            raise ValueError(f"expected knobs ({b}, {k}), or curves ({b}, {k}, {n}), got {list(knobs.shape)}")
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`

@@ -71,7 +71,7 @@ class NAMFullLayer(nn.Module):
         self.gate_act = None if gate=='none' else nam_activation(gate_act, b)
         self.width = b
         self.context = self.conv.context
-        if self.one_post is not None and gate!='blended': self.one_post.requires_grad_(False) # the player does not use it
+        if self.one_post is not None and gate!='blended': self.one_post.requires_grad_(False) # not used by the player
 
     def hear(self,
         x:Tensor, # `(batch, channels, 1, n)`
@@ -198,8 +198,8 @@ def _check_fit(stacks, n_cond):
     for a,b,s in zip(words, words[1:], stacks[1:]):
         if b['n_in']==a['channels'] and s.n_found==a['head']: continue
         c,h = a['channels'],a['head']
-        raise ValueError(f"expected an array of {c} in and {h} to its head after one of {c} channels with a head of {h}, "
-                         f"got {b['n_in']} in and {s.n_found} to its head")
+        raise ValueError(f"expected an array of {c} in and {h} to its head after one of {c} channels with a head of "
+                         f"{h}, got {b['n_in']} in and {s.n_found} to its head")
 
 # %% ../../nbs/14b_nam_other.ipynb #f6472efb
 class NAMConvNet(AudioModel):

@@ -72,8 +72,8 @@ class Seq2Seq(nn.Module):
     ):
         super().__init__()
         if min(hidden, n_layers)<1 or n_z<0 or not 0<=teacher_forcing<=1:
-            raise ValueError("expected hidden and n_layers of at least 1, n_z of at least 0 and teacher_forcing in 0..1, "
-                             f"got {hidden}, {n_layers}, {n_z}, {teacher_forcing}")
+            raise ValueError("expected hidden and n_layers of at least 1, n_z of at least 0 and teacher_forcing in "
+                             f"0..1, got {hidden}, {n_layers}, {n_z}, {teacher_forcing}")
         self.summary = summary
         self.n_z = n_z
         self.teacher_forcing = teacher_forcing

@@ -109,8 +109,8 @@ class SideChain(AudioModel):
         range_db:float=40., # Most gain up and down
     ):
         if min(hop, frames, width, channels, ks, n_layers, dilation_growth, film)<1 or not range_db>0:
-            raise ValueError("expected hop, frames, width, channels, ks, n_layers, dilation_growth and film of at least 1 "
-                             f"and range_db above 0, got {hop}, {frames}, {width}, {channels}, {ks}, {n_layers}, "
+            raise ValueError("expected hop, frames, width, channels, ks, n_layers, dilation_growth and film of at "
+                             f"least 1 and range_db above 0, got {hop}, {frames}, {width}, {channels}, {ks}, {n_layers}, "
                              f"{dilation_growth}, {film}, {range_db}")
         if driver not in ('conv', 'lstm'): raise ValueError(f"expected driver 'conv' or 'lstm', got {driver!r}")
         if ks>3*hop: raise ValueError(f"expected ks of at most 3 frames, {3*hop} samples, got {ks}; use a longer hop")
@@ -129,7 +129,7 @@ class SideChain(AudioModel):
         self.fast = fast
         self.slow = slow
         self.lstm = LSTMStack(n_feat, width) if driver=='lstm' else None
-        if self.lstm is not None: spread_memory(self.lstm, frames//10) # what it heard `frames` ago has faded to exp(-10)
+        if self.lstm is not None: spread_memory(self.lstm, frames//10) # of what it heard `frames` ago exp(-10) is left
         self.n_slow = 2 if slow is None else n_slow
         self.curves = nn.Linear(width, n_out+film)
         self.cond = KnobNet(n_knobs, film) if n_knobs>0 else None

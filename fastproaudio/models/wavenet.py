@@ -124,7 +124,7 @@ class SampleWaveNet(AudioModel):
         new = copy.deepcopy(self)
         for m in new.modules():
             if not parametrize.is_parametrized(m): continue
-            w = m.weight.detach().clone()                        # torch's own removal breaks the original: a shared class
+            w = m.weight.detach().clone()                        # torch's own way breaks the original: one class
             del m._modules['parametrizations']
             m.__class__ = type(m).__mro__[1]
             m.weight = nn.Parameter(w)
