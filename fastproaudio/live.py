@@ -306,7 +306,7 @@ class Live:
         engine:str='auto', # `numba`, `eager`, or `auto`: the fastest that is here and plays this model
     ):
         model = getattr(model, 'model', model) if not hasattr(model, 'stream') else model
-        if not hasattr(model, 'stream') or not hasattr(model, 'n_out') or hasattr(model, 'n_tokens'):
+        if not hasattr(model, 'stream') or not hasattr(model, 'n_out') or getattr(model, 'predicts', False):
             raise ValueError("expected an effect that streams, such as TCN or WaveNet, got "
                              f"{type(model).__name__}; a generator is played by generate_blocks")
         if bs<1: raise ValueError(f"expected bs of at least 1, got {bs}")

@@ -1,4 +1,4 @@
-"The short way of a stream that is only heard gives what the long way gives, whatever the block, and never goes on with old weights."
+"The short way of a stream that is only heard gives what the long way gives, and never goes on with old weights."
 import pytest
 import torch
 
@@ -9,8 +9,10 @@ from fastproaudio.models.tcn import TCN
 from fastproaudio.models.wavenet import WaveNet
 
 PRELU = dict(type='PReLU', negative_slopes=[.1, .4, .2])
-ARRAYS = [dict(n_in=1, channels=3, dilations=[1, 7], ks=[3, 1], acts=[PRELU, 'Fasttanh'], gated=False, head=2, head_ks=1, head_bias=True),
-          dict(n_in=3, channels=2, dilations=[5, 1], ks=[2, 4], acts=['SiLU', 'Tanh'], gated=True, head=1, head_ks=5, head_bias=False)]
+ARRAYS = [dict(n_in=1, channels=3, dilations=[1, 7], ks=[3, 1], acts=[PRELU, 'Fasttanh'], gated=False, head=2,
+               head_ks=1, head_bias=True),
+          dict(n_in=3, channels=2, dilations=[5, 1], ks=[2, 4], acts=['SiLU', 'Tanh'], gated=True, head=1, head_ks=5,
+               head_bias=False)]
 MODELS = dict(
     tcn=lambda: TCN(n_blocks=3, ks=13, dilation_growth=10, channel_width=16),
     tcn_wide=lambda: TCN(2, 2, n_blocks=2, ks=9, dilation_growth=3, channel_width=40),
@@ -19,7 +21,9 @@ MODELS = dict(
     tcn_grouped=lambda: TCN(n_knobs=1, n_blocks=3, ks=3, dilation_growth=2, channel_width=4, grouped=True),
     wavenet=lambda: WaveNet(channels=6, n_layers=5, n_blocks=2, head=4),
     wavenet_gated_knobs=lambda: WaveNet(2, 2, n_knobs=2, channels=4, ks=2, n_layers=4, gated=True, head=4),
-    nam=lambda: NAMWaveNet(ARRAYS, head_scale=.5), nam_lite=lambda: NAMWaveNet('lite'), nam_a2=lambda: NAMWaveNet('a2_lite'))
+    nam=lambda: NAMWaveNet(ARRAYS, head_scale=.5),
+    nam_lite=lambda: NAMWaveNet('lite'),
+    nam_a2=lambda: NAMWaveNet('a2_lite'))
 SIZES = [1, 2, 64, 192, 193, 97, 800, 4000, 64, 4096, 491]           # over the lines' free space more than once
 SIZE = sum(SIZES)
 

@@ -25,11 +25,14 @@ def loaders(path, carry=True, **kwargs):
 @pytest.fixture
 def pair(tmp_path):
     x = noise(8000, seed=0, amp=.3)
-    write_audio(tmp_path/'dry.wav', x, SR, subtype='FLOAT'), write_audio(tmp_path/'wet.wav', x.tanh(), SR, subtype='FLOAT')
+    write_audio(tmp_path/'dry.wav', x, SR, subtype='FLOAT')
+    write_audio(tmp_path/'wet.wav', x.tanh(), SR, subtype='FLOAT')
     return tmp_path
 
 
-NETS = dict(lstm=lambda k=0: LSTMEffect(n_knobs=k, hidden=5, warm_up=60), sidechain=lambda k=0: SideChain(n_knobs=k, hop=8, frames=20, driver='lstm', channels=4, width=5, n_layers=2))
+SMALL = dict(hop=8, frames=20, driver='lstm', channels=4, width=5, n_layers=2)
+NETS = dict(lstm=lambda k=0: LSTMEffect(n_knobs=k, hidden=5, warm_up=60),
+            sidechain=lambda k=0: SideChain(n_knobs=k, **SMALL))
 
 
 class Watch(nn.Module):
@@ -98,7 +101,8 @@ def test_streams_with_knobs(tmp_path):
         write_audio(tmp_path/f'x{i}.wav', x, SR), write_audio(tmp_path/f'y{i}.wav', (x*(1+k)).tanh(), SR)
         rows.append(f'x{i}.wav,y{i}.wav,{k}')
     (tmp_path/'t.csv').write_text('\n'.join(rows))
-    dls = AudioDataLoaders.from_table(tmp_path/'t.csv', knobs=[Knob('drive', 0, 10)], carry=True, chunk_len=160, bs=2, seed=0, path=tmp_path, check=False)
+    dls = AudioDataLoaders.from_table(tmp_path/'t.csv', knobs=[Knob('drive', 0, 10)], carry=True, chunk_len=160, bs=2,
+                                      seed=0, path=tmp_path, check=False)
     for name in NETS:
         learn = effects_learner(dls, NETS[name](1), checkpoint=None)
         with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
@@ -106,12 +110,14 @@ def test_streams_with_knobs(tmp_path):
 
 
 def test_chunks_must_end_with_a_frame(pair):
-    with pytest.raises(ValueError, match='multiple of 8 samples.*take 96'): effects_learner(loaders(pair, chunk_len=100), NETS['sidechain']())
+    with pytest.raises(ValueError, match='multiple of 8 samples.*take 96'):
+        effects_learner(loaders(pair, chunk_len=100), NETS['sidechain']())
 
 
 def test_networks_without_state_train_on_streams_as_ever(pair):
-    learn = effects_learner(loaders(pair, chunk_len=256), SideChain(hop=8, frames=8, channels=4, width=4, n_layers=2), checkpoint=None)
-    assert not any(isinstance(c, CarryState) for c in learn.cbs)
+    net = SideChain(hop=8, frames=8, channels=4, width=4, n_layers=2)
+    learn = effects_learner(loaders(pair, chunk_len=256), net, checkpoint=None)
+    assert not any(isinstance(c, CarryEffect) for c in learn.cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
 
 
@@ -122,9 +128,12 @@ def test_a_memory_longer_than_the_chunk_is_learned_only_with_carried_state(tmp_p
     level = torch.where(torch.rand(n//800, generator=g) < .5, .05, .5).repeat_interleave(800)
     x = noise(n, seed=1, amp=1.)[0]*level
     env, out = 0., torch.empty(n//hop)
-    for i, p in enumerate(x.reshape(-1, hop).abs().mean(1).tolist()): env += .01*(p-env); out[i] = env     # 100 frames, 1600 samples
+    for i, p in enumerate(x.reshape(-1, hop).abs().mean(1).tolist()):
+        env += .01*(p-env)                                           # 100 frames, 1600 samples
+        out[i] = env
     y = x*(1/(1+20*out)).repeat_interleave(hop)
-    write_audio(tmp_path/'dry.wav', x[None], SR, subtype='FLOAT'), write_audio(tmp_path/'wet.wav', y[None], SR, subtype='FLOAT')
+    write_audio(tmp_path/'dry.wav', x[None], SR, subtype='FLOAT')
+    write_audio(tmp_path/'wet.wav', y[None], SR, subtype='FLOAT')
     esr = []
     for carry in (True, False):
         set_seed(0)

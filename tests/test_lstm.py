@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 import torch
-from fastai.basics import Callback, CancelFitException, Path, first, load_learner, set_seed
-import fastai.callback.schedule  # gives learners fit_one_cycle and lr_find
+from fastai.basics import Callback, first, load_learner, set_seed
+import fastai.callback.schedule  # gives learners fit_one_cycle and lr_find  # noqa: F401
 
 from fastproaudio.autoregressive import ActivationReg, NextBaselines, autoregressive_learner
 from fastproaudio.core import AudioTensor
@@ -21,7 +21,8 @@ torch.set_num_threads(1)
 
 MODELS = {
     'tokens': lambda: SampleLSTM(32, hidden=8, emb=6),
-    'tokens_layers': lambda: SampleLSTM(32, hidden=8, emb=6, n_layers=3, weight_p=.3, hidden_p=.2, input_p=.1, output_p=.1),
+    'tokens_layers': lambda: SampleLSTM(32, hidden=8, emb=6, n_layers=3, weight_p=.3, hidden_p=.2, input_p=.1,
+                                        output_p=.1),
     'tied': lambda: SampleLSTM(32, hidden=8, emb=6, tied=True),
     'mse': lambda: SampleLSTM(0, head='mse', hidden=8),
     'gaussian_stereo': lambda: SampleLSTM(0, n_in=2, head='gaussian', hidden=8, n_layers=2),
@@ -152,7 +153,8 @@ def learn_tones(path, tones, **kwargs):
     x = sum(sine(f, 8000, n, amp=.2, phase=f) for f in tones)[None]+noise(n, seed=0, amp=.004)
     write_audio(path/'tones.wav', x, 8000)
     set_seed(0)
-    dls = AudioDataLoaders.from_files(path/'tones.wav', n_tokens=kwargs['n_tokens'] or None, chunk_len=100, bs=8, seed=0)
+    dls = AudioDataLoaders.from_files(path/'tones.wav', n_tokens=kwargs['n_tokens'] or None, chunk_len=100, bs=8,
+                                      seed=0)
     learn = autoregressive_learner(dls, SampleLSTM(hidden=48, **kwargs))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(12, 1e-2)
     learn.file,learn.tones = path/'tones.wav',tones
@@ -164,7 +166,8 @@ def by_tokens(tmp_path_factory): return learn_tones(tmp_path_factory.mktemp('tok
 
 
 @pytest.fixture(scope='module')
-def by_density(tmp_path_factory): return learn_tones(tmp_path_factory.mktemp('density'), (200, 520, 1130), n_tokens=0, head='gaussian')
+def by_density(tmp_path_factory):
+    return learn_tones(tmp_path_factory.mktemp('density'), (200, 520, 1130), n_tokens=0, head='gaussian')
 
 
 def tone_share(y, tones):
@@ -178,7 +181,7 @@ def test_three_tones_in_noise_are_learned(name, temperature, request):
     learn = request.getfixturevalue(name)
     y = learn.generate(10_000, prompt=AudioTensor.create(learn.file, 0, 2000), temperature=temperature, seed=0)
     assert tone_share(y, learn.tones) > .9
-    assert abs(y.std()-.245) < .05                                   # neither silent nor constant, and as loud as it was
+    assert abs(y.std()-.245) < .05                               # neither silent nor constant, and as loud as it was
 
 
 @pytest.mark.parametrize('name', ['by_tokens', 'by_density'])
@@ -202,16 +205,20 @@ def test_silent_and_constant_outputs_are_caught(by_tokens):
 
 
 @pytest.mark.parametrize('bad,match', [
-    (dict(n=-1), 'n >= 0'), (dict(temperature=-1.), 'temperature >= 0'), (dict(top_k=65), 'top_k in 1..64'), (dict(top_k=0), 'top_k'),
+    (dict(n=-1), 'n >= 0'), (dict(temperature=-1.), 'temperature >= 0'), (dict(top_k=65), 'top_k in 1..64'),
+    (dict(top_k=0), 'top_k'),
     (dict(top_p=0.), 'top_p'), (dict(batch=0), 'batch'), (dict(prompt=torch.tensor([64])), 'tokens in 0..63'),
     (dict(prompt=torch.full((1, 5), math.nan)), 'finite'), (dict(prompt=torch.zeros(2, 10)), '1, samples'),
-    (dict(prompt=AudioTensor(torch.zeros(1, 5), sr=100)), 'expected 8000 Hz'), (dict(prompt={}), 'got dict'), (dict(n=1.5), 'a whole number'),
-    (dict(seed=-1), 'seed'), (dict(temperature=math.nan), 'temperature'), (dict(top_k=1.5), 'top_k in 1..64'), (dict(batch=1.5), 'batch'), (dict(prompt='no.wav'), 'no.wav')])
+    (dict(prompt=AudioTensor(torch.zeros(1, 5), sr=100)), 'expected 8000 Hz'), (dict(prompt={}), 'got dict'),
+    (dict(n=1.5), 'a whole number'),
+    (dict(seed=-1), 'seed'), (dict(temperature=math.nan), 'temperature'), (dict(top_k=1.5), 'top_k in 1..64'),
+    (dict(batch=1.5), 'batch'), (dict(prompt='no.wav'), 'no.wav')])
 def test_bad_requests_say_what_was_expected(by_tokens, bad, match):
     with pytest.raises(ValueError, match=match): by_tokens.generate(**{'n':5, **bad})
 
 
-@pytest.mark.parametrize('n,prompt', [(0, None), (1, torch.zeros(1, 1)), (3, torch.zeros(1, 5000)), (3, torch.zeros(1, 0)), (3, torch.zeros(7))])
+@pytest.mark.parametrize('n,prompt', [(0, None), (1, torch.zeros(1, 1)), (3, torch.zeros(1, 5000)),
+                                      (3, torch.zeros(1, 0)), (3, torch.zeros(7))])
 def test_prompts_of_any_length_and_silence(by_tokens, n, prompt):
     assert by_tokens.generate(n, prompt=prompt, seed=0).shape == (1, n)
 
@@ -222,7 +229,8 @@ def test_effect_lstm_learns_a_filter_with_memory(tmp_path):
     for t in range(1, 30_000): y[0, t] = .9*y[0, t-1]+.1*x[0, t]       # one pole: memory of tens of samples
     write_audio(tmp_path/'dry.wav', x, 8000), write_audio(tmp_path/'wet.wav', torch.tanh(6*y), 8000)
     set_seed(0)
-    dls = AudioDataLoaders.from_pairs(tmp_path/'dry.wav', tmp_path/'wet.wav', chunk_len=400, bs=8, seed=0, path=tmp_path)
+    dls = AudioDataLoaders.from_pairs(tmp_path/'dry.wav', tmp_path/'wet.wav', chunk_len=400, bs=8, seed=0,
+                                      path=tmp_path)
     learn = effects_learner(dls, LSTMEffect(hidden=12, warm_up=64), checkpoint=None)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(15, 1e-2)
     assert learn.validate()[1] < .05

@@ -22,14 +22,17 @@ def _noisy(m):
     return m
 
 
-NAM = [dict(n_in=1, channels=4, dilations=[1, 2, 4], ks=[3]*3, acts=['Tanh']*3, gated=False, head=2, head_ks=1, head_bias=False),
-       dict(n_in=4, channels=2, dilations=[8, 1], ks=[2, 3], acts=['SiLU', 'Tanh'], gated=True, head=1, head_ks=5, head_bias=True)]
+NAM = [dict(n_in=1, channels=4, dilations=[1, 2, 4], ks=[3]*3, acts=['Tanh']*3, gated=False, head=2, head_ks=1,
+            head_bias=False),
+       dict(n_in=4, channels=2, dilations=[8, 1], ks=[2, 3], acts=['SiLU', 'Tanh'], gated=True, head=1, head_ks=5,
+            head_bias=True)]
 class Own(AudioModel):
     "A network of a user's: `valid` alone, all else from the base."
     def __init__(self):
         super().__init__(1, 1, 0, receptive_field=7, lookahead=2)
         self.conv = nn.Conv1d(1, 1, 7)
-    def valid(self, x: torch.Tensor, knobs: Optional[torch.Tensor] = None) -> torch.Tensor: return torch.tanh(self.conv(x))
+    def valid(self, x: torch.Tensor, knobs: Optional[torch.Tensor] = None) -> torch.Tensor:
+        return torch.tanh(self.conv(x))
 
 
 MODELS = {
@@ -38,25 +41,28 @@ MODELS = {
     'tcn_centred': lambda: TCN(n_blocks=3, ks=5, dilation_growth=4, channel_width=6, causal=False),
     'tcn_even_kernel_centred': lambda: TCN(n_blocks=3, ks=4, dilation_growth=3, channel_width=6, causal=False),
     'tcn_knobs': lambda: TCN(n_knobs=2, n_blocks=3, ks=3, dilation_growth=5, channel_width=6),
-    'tcn_stereo_grouped': lambda: TCN(n_in=2, n_out=2, n_blocks=4, ks=3, dilation_growth=2, channel_width=4, stack_size=2,
+    'tcn_stereo_grouped': lambda: TCN(2, 2, n_blocks=4, ks=3, dilation_growth=2, channel_width=4, stack_size=2,
                                       grouped=True),
     'tcn_no_memory': lambda: TCN(n_blocks=2, ks=1, channel_width=6),
     'wavenet': lambda: WaveNet(channels=6, n_layers=5, n_blocks=2, head=4),
     'wavenet_gated_knobs_stereo': lambda: WaveNet(2, 2, n_knobs=2, channels=4, ks=2, n_layers=4, gated=True, head=4),
     'fir': lambda: _noisy(FIR(40)),
     'fir_stereo': lambda: _noisy(FIR(20, 2, 2)),
-    'parallel_knobs': lambda: Parallel(_noisy(FIR(50)), TCN(n_knobs=2, n_blocks=2, ks=3, dilation_growth=5, channel_width=6)),
+    'parallel_knobs': lambda: Parallel(_noisy(FIR(50)),
+                                       TCN(n_knobs=2, n_blocks=2, ks=3, dilation_growth=5, channel_width=6)),
     'nam': lambda: NAMWaveNet(NAM, head_scale=.5),
     'nam_lstm': lambda: NAMLSTM(6, 2, run_in=200),
     'block': lambda: Block(3, 3, intermediate_channels=4, bias=True),
     'unet': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5),
     'unet_knobs': lambda: UNet1d(n_knobs=3, channels=(4, 6), strides=(4,), ks=3),
     'unet_causal': lambda: UNet1d(channels=(4, 6, 8), strides=(2, 3), ks=5, causal=True),
-    'unet_causal_stereo_knobs': lambda: UNet1d(n_in=2, n_out=2, n_knobs=1, channels=(4, 6, 8), strides=(4, 2), ks=3, causal=True),
+    'unet_causal_stereo_knobs': lambda: UNet1d(2, 2, 1, channels=(4, 6, 8), strides=(4, 2), ks=3, causal=True),
     'sidechain': lambda: SideChain(hop=6, frames=8, width=5, channels=4, ks=3, n_layers=3, film=3),
-    'sidechain_stereo_knobs': lambda: SideChain(2, 2, n_knobs=2, hop=8, frames=2, width=4, channels=4, ks=2, n_layers=2, film=3),
+    'sidechain_stereo_knobs': lambda: SideChain(2, 2, 2, hop=8, frames=2, width=4, channels=4, ks=2, n_layers=2,
+                                                film=3),
     'sidechain_lstm': lambda: SideChain(hop=4, frames=60, driver='lstm', width=5, channels=4, ks=3, n_layers=2, film=3),
-    'sidechain_lstm_knobs': lambda: SideChain(1, 2, n_knobs=1, hop=5, frames=60, driver='lstm', width=5, channels=4, n_layers=2, film=3),
+    'sidechain_lstm_knobs': lambda: SideChain(1, 2, n_knobs=1, hop=5, frames=60, driver='lstm', width=5, channels=4,
+                                              n_layers=2, film=3),
     'lstm': lambda: LSTMEffect(hidden=6, warm_up=200),
     'lstm_stereo_knobs_layers': lambda: LSTMEffect(2, 2, n_knobs=2, hidden=5, n_layers=2, warm_up=200),
 }
@@ -91,7 +97,7 @@ def support(m):
 
 
 def test_receptive_field_is_what_gradients_see(model):
-    if getattr(model, 'recurrent', False): pytest.skip('its memory has no end: receptive_field says when the past hardly matters')
+    if model.recurrent: pytest.skip('its memory has no end: receptive_field says when the past hardly matters')
     past, ahead = support(model)
     assert (past+ahead+1, ahead) == (model.receptive_field, model.lookahead)
     assert model.compute_receptive_field() == model.receptive_field
@@ -122,7 +128,7 @@ def test_valid_is_forward_where_the_context_is_real(model):
         whole = model(x, knobs)
         part = model.valid(x[..., start-past:], knobs)
     assert part.shape[-1] == start+100-(start-past)-model.receptive_field+1
-    tol = 1e-4 if getattr(model, 'recurrent', False) else 1e-6       # what it has forgotten, it has forgotten nearly
+    tol = 1e-4 if model.recurrent else 1e-6       # what it has forgotten, it has forgotten nearly
     torch.testing.assert_close(part, whole[..., start:start+part.shape[-1]], atol=tol, rtol=0)
 
 
@@ -149,7 +155,8 @@ def test_long_stream_equals_offline(model):
     x, knobs = make_input(model, 10_000, bs=1)
     with torch.no_grad():
         state, out = model.init_state(1, knobs), []
-        for part in torch.cat([x, torch.zeros(1, model.n_in, model.latency)], -1).split([5000, 600, 4400+model.latency], -1):
+        tail = torch.zeros(1, model.n_in, model.latency)
+        for part in torch.cat([x, tail], -1).split([5000, 600, 4400+model.latency], -1):
             y, state = model.stream(part, state, knobs)
             out.append(y)
         assert (torch.cat(out, -1)[..., model.latency:]-model(x, knobs)).abs().max() <= 1e-6

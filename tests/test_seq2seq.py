@@ -1,19 +1,18 @@
 "Encoder-decoders, their variational form, adversaries, and folders prepared at several rates."
 from functools import partial
 
-import fastai.callback.schedule  # gives learners fit_one_cycle
+import fastai.callback.schedule  # gives learners fit_one_cycle  # noqa: F401
 import pytest
 import torch
 from fastai.basics import Callback, set_seed
 
-from fastproaudio.core import AudioTensor
 from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise, sine
 from fastproaudio.io import audio_info, write_audio
 from fastproaudio.models.seq2seq import ConvSummary, Discriminator, Generator, Seq2Seq
 from fastproaudio.prepare import prepare_audio
-from fastproaudio.sequences import AddKL, PrevNext, TeacherForcing, autoencoder_learner, critic_accuracy, gan_learner, seq2seq_learner
-import fastproaudio.tokens  # gives AudioDataLoaders from_files
+from fastproaudio.sequences import PrevNext, autoencoder_learner, critic_accuracy, gan_learner, seq2seq_learner
+import fastproaudio.tokens  # gives AudioDataLoaders from_files  # noqa: F401
 
 torch.set_num_threads(1)
 
@@ -97,13 +96,18 @@ def test_latent_variable_steers():
     assert torch.equal(a[..., :8], b[..., :8]) and (a-b)[..., 8:].abs().max() > 1e-5
     mean, log_var = m.infer(m.encode(x)[0])
     m(x, x)
-    want = torch.distributions.kl_divergence(torch.distributions.Normal(mean, (.5*log_var).exp()), torch.distributions.Normal(0., 1.)).sum(1).mean()
+    here, prior = torch.distributions.Normal(mean, (.5*log_var).exp()), torch.distributions.Normal(0., 1.)
+    want = torch.distributions.kl_divergence(here, prior).sum(1).mean()
     torch.testing.assert_close(m.kl, want)
 
 
 @pytest.mark.parametrize('make,match', [
-    (lambda: Seq2Seq(hidden=0), 'at least 1'), (lambda: Seq2Seq(teacher_forcing=1.1), 'teacher_forcing'), (lambda: ConvSummary((2, 3), (4,)), 'strides'),
-    (lambda: Seq2Seq(hidden=4).generate(torch.zeros(1, 1, 5), 0), 'n >= 1'), (lambda: Seq2Seq(hidden=4).generate(torch.zeros(1, 1, 5), 1.5), 'n >= 1'), (lambda: Seq2Seq(hidden=4)(torch.zeros(1, 5), torch.zeros(1, 1, 5)), '1, samples'),
+    (lambda: Seq2Seq(hidden=0), 'at least 1'),
+    (lambda: Seq2Seq(teacher_forcing=1.1), 'teacher_forcing'),
+    (lambda: ConvSummary((2, 3), (4,)), 'strides'),
+    (lambda: Seq2Seq(hidden=4).generate(torch.zeros(1, 1, 5), 0), 'n >= 1'),
+    (lambda: Seq2Seq(hidden=4).generate(torch.zeros(1, 1, 5), 1.5), 'n >= 1'),
+    (lambda: Seq2Seq(hidden=4)(torch.zeros(1, 5), torch.zeros(1, 1, 5)), '1, samples'),
     (lambda: Seq2Seq(hidden=4).infer([]), 'n_z'), (lambda: PrevNext(5, 5, min_next=0), 'min_next')])
 def test_bad_settings_say_what_was_expected(make, match):
     with pytest.raises(ValueError, match=match): make()
@@ -136,7 +140,8 @@ def test_schedules_run_over_the_fit(tone):
     class Look(Callback):
         order = 30
         def after_loss(self):
-            if self.training: seen.append((self.learn.model.teacher_forcing, ((self.loss_grad-self.loss)/self.learn.model.kl).item()))
+            m = self.learn.model
+            if self.training: seen.append((m.teacher_forcing, ((self.loss_grad-self.loss)/m.kl).item()))
     with learn.no_bar(), learn.no_logging(): learn.fit(2, cbs=Look())
     ratios, weights = zip(*seen)
     assert abs(ratios[0]-.9) < 1e-6 and ratios[-1] < .25 and list(ratios) == sorted(ratios, reverse=True)
@@ -163,12 +168,15 @@ def test_two_stages_freeze_the_frames(tone):
 
 def test_adversaries_change_one_at_a_time_and_stay_in_play(tone):
     set_seed(0)
-    write_audio(tone, sine(500, 8000, 12_000, amp=.5)[None]+noise(12_000, seed=0, amp=.02), 8000) # what no generator foresees tells them apart
+    x = sine(500, 8000, 12_000, amp=.5)[None]+noise(12_000, seed=0, amp=.02) # no generator foresees it
+    write_audio(tone, x, 8000)
     dls = AudioDataLoaders.from_prev_next(tone, 128, 128, whole=True, bs=8, seed=0)
     learn, moved = gan_learner(dls, Generator((4,), (12,)), Discriminator((4, 4), (8, 8))), []
     class Look(Callback):
         run_after = type(learn.cbs[0])
-        def before_batch(self): self.was = [[p.clone() for p in m.parameters()] for m in (self.model.generator, self.model.critic)]
+        def before_batch(self):
+            nets = (self.model.generator, self.model.critic)
+            self.was = [[p.clone() for p in m.parameters()] for m in nets]
         def after_step(self):
             now = [list(m.parameters()) for m in (self.model.generator, self.model.critic)]
             moved.append(tuple(any(not torch.equal(a, b) for a, b in zip(w, n)) for w, n in zip(self.was, now)))

@@ -15,14 +15,17 @@ from fastproaudio.generate import generate
 from fastproaudio.likelihood import token_nll
 from fastproaudio.dsp import mu_law_encode, noise, sine
 from fastproaudio.io import write_audio
-from fastproaudio.models.wavenet import (Block, LpConv, SampleWaveNet, WavenetLike, build_ar2, build_custom_model, build_wavenet, build_wavenet_like,
-                                         build_wavenet_toy)
+from fastproaudio.models.wavenet import (Block, LpConv, SampleWaveNet, WavenetLike, build_ar2, build_custom_model,
+                                         build_wavenet, build_wavenet_like, build_wavenet_toy)
 
 count = lambda m: sum(p.numel() for p in m.parameters())
 NETS = {
-    'onehot': dict(n_tokens=16), 'embedding': dict(n_tokens=17, inp='embedding', gate=3), 'wave': dict(n_tokens=16, inp='wave', ks=3),
+    'onehot': dict(n_tokens=16),
+    'embedding': dict(n_tokens=17, inp='embedding', gate=3),
+    'wave': dict(n_tokens=16, inp='wave', ks=3),
     'mse_stereo': dict(n_tokens=0, head='mse', n_in=2), 'mol': dict(n_tokens=0, head='mol', n_mix=3),
-    'gaussian_conditioned': dict(n_tokens=0, head='gaussian', n_knobs=2, n_local=1, hop=5), 'tokens_conditioned': dict(n_tokens=16, n_knobs=2, n_local=3),
+    'gaussian_conditioned': dict(n_tokens=0, head='gaussian', n_knobs=2, n_local=1, hop=5),
+    'tokens_conditioned': dict(n_tokens=16, n_knobs=2, n_local=3),
     'weight_norm': dict(n_tokens=16, weight_norm=True),
 }
 
@@ -43,7 +46,8 @@ def model(request):
 
 def inputs(m, n, dtype=torch.float32):
     g = torch.Generator().manual_seed(0)
-    x = torch.randint(m.n_tokens, (2, n), generator=g) if m.n_tokens else torch.rand(2, m.n_in, n, generator=g).to(dtype)-.5
+    if m.n_tokens: x = torch.randint(m.n_tokens, (2, n), generator=g)
+    else: x = torch.rand(2, m.n_in, n, generator=g).to(dtype)-.5
     more = [torch.rand(2, m.n_knobs, generator=g).to(dtype)] if m.n_knobs else []
     if m.n_local: more.append(torch.rand(2, m.n_local, n, generator=g).to(dtype))
     return x, more
@@ -93,7 +97,8 @@ def test_presets_have_exact_counts(make, n): assert count(make()) == n
 
 
 @pytest.mark.parametrize('blocks,field', [(3, 3070), (4, 4093), (5, 5116)])
-def test_receptive_field_of_presets(blocks, field): assert build_wavenet_like(10, n_blocks=blocks).receptive_field_size == field
+def test_receptive_field_of_presets(blocks, field):
+    assert build_wavenet_like(10, n_blocks=blocks).receptive_field_size == field
 
 
 def test_one_hot_in_logits_out():
@@ -167,7 +172,8 @@ def test_the_toy_preset_learns_tones_in_noise(tmp_path):
     tones = sum(sine(f, sr, 3*sr, amp=.25) for f in (220, 523.25, 1318.51))[None]
     write_audio(tmp_path/'tones.wav', tones+noise(3*sr, seed=0, amp=.05), sr)
     set_seed(0)
-    dls = AudioDataLoaders.from_files(tmp_path/'tones.wav', n_tokens=10, carry=False, chunk_len=4096, bs=2, seed=0, device='cpu')
+    dls = AudioDataLoaders.from_files(tmp_path/'tones.wav', n_tokens=10, carry=False, chunk_len=4096, bs=2, seed=0,
+                                      device='cpu')
     learn = autoregressive_learner(dls, build_wavenet_toy(), path=tmp_path)
     beat = next_baselines(dls)
     learn.remove_cb(NextBaselines)

@@ -6,13 +6,13 @@
 __all__ = ['FIR', 'Parallel']
 
 # %% ../../nbs/10a_fir.ipynb #ad63b2e6
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..dsp import best_fir, fft_conv
-from .blocks import AudioModel, new_line, push, slack, to_inner, to_outer
+from .blocks import AudioModel, push, to_inner, to_outer
 
 # %% ../../nbs/10a_fir.ipynb #090a814f
 class FIR(AudioModel):
@@ -36,8 +36,8 @@ class FIR(AudioModel):
     ) -> 'FIR': # Itself
         "Set the filter to the least-squares one for this recording; several inputs are fitted one after the other."
         if x.shape[0]!=self.n_in or y.shape[0]!=self.n_out or x.shape[1]!=y.shape[1]:
-            raise ValueError(f"expected ({self.n_in}, n) and ({self.n_out}, n), got {list(x.shape)} and "
-                             f"{list(y.shape)}")
+            got = f"{list(x.shape)} and {list(y.shape)}"
+            raise ValueError(f"expected ({self.n_in}, n) and ({self.n_out}, n), got {got}")
         for i in range(self.n_out):
             rest = y[i].clone()
             for j in range(self.n_in):
@@ -51,33 +51,30 @@ class FIR(AudioModel):
         knobs:Optional[Tensor]=None, # None: a filter has no knobs
     ) -> Tensor: # `(batch, n_out, n-n_taps+1)`
         x = x.to(self.taps.dtype)                                # FFTs know no bf16
-        n,n_fft = x.shape[2],1
+        n = x.shape[2]
+        n_fft = 1
         while n_fft<n: n_fft *= 2
         h = torch.fft.rfft(self.taps, n_fft)
         y = (torch.fft.rfft(x, n_fft).unsqueeze(1)*h.unsqueeze(0)).sum(2)
         return torch.fft.irfft(y, n_fft)[..., self.receptive_field-1:n]
 
-    @torch.jit.export
-    def init_state(self,
-        bs:int=1, # Streams side by side
-        knobs:Optional[Tensor]=None, # None: a filter has no knobs
-    ) -> List[Tensor]: # For `stream`
-        "State of a stream before its first sample: silence."
-        return [torch.zeros(2, dtype=torch.int64), new_line(self.taps, bs, self.n_in, self.receptive_field-1)]
+    def lines(self) -> List[Tuple[int, int]]: # Channels and context
+        "The input itself."
+        return [(self.n_in, self.receptive_field-1)]
 
-    @torch.jit.export
-    def stream(self,
-        x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
-        state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # None: a filter has no knobs
-    ): # `(bs, n_out, n)`, and the state for the next call
-        "One block of an endless sound."
-        self.check_input(x, knobs)
-        w = self.taps.flip(2).unsqueeze(2)
-        out:List[Tensor] = []
-        for part in x.split(slack(), 2):
-            out.append(to_outer(torch.conv2d(push(state, 1, to_inner(part)), w)))
-        return torch.cat(out, -1), state
+    def hear_silence(self,
+        state:List[Tensor], # From `new_state`: silence already
+        bs:int, # Streams side by side
+        knobs:Optional[Tensor], # None: a filter has no knobs
+    ): pass
+
+    def go_on(self,
+        x:Tensor, # The next samples `(bs, n_in, n)`
+        state:List[Tensor], # Positions and line; updated in place
+        knobs:Optional[Tensor], # None: a filter has no knobs
+    ) -> Tensor: # `(bs, n_out, n)`
+        "What a stream makes of samples that fit its line."
+        return to_outer(torch.conv2d(push(state, 1, to_inner(x)), self.taps.flip(2).unsqueeze(2)))
 
 # %% ../../nbs/10a_fir.ipynb #474e3eb7
 class Parallel(AudioModel):
@@ -89,14 +86,15 @@ class Parallel(AudioModel):
         for m in (first, second):
             if m.lookahead or m.stride!=1:
                 raise ValueError(f"expected causal models without strides, got {type(m).__name__} with "
-                                                            f"lookahead {m.lookahead} and stride {m.stride}")
+                                 f"lookahead {m.lookahead} and stride {m.stride}")
         if (first.n_in, first.n_out)!=(second.n_in, second.n_out):
             raise ValueError(f"expected models with the same channels, got {(first.n_in, first.n_out)} and "
                              f"{(second.n_in, second.n_out)}")
         if first.n_knobs:
             raise ValueError("expected the knobs on the second model, got some on the first; swap the two")
         super().__init__(first.n_in, first.n_out, second.n_knobs, max(first.receptive_field, second.receptive_field))
-        self.first,self.second = first,second
+        self.first = first
+        self.second = second
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
@@ -112,18 +110,21 @@ class Parallel(AudioModel):
         bs:int=1, # Streams side by side
         knobs:Optional[Tensor]=None, # `(bs, n_knobs)`, the settings at the start
     ) -> List[Tensor]: # For `stream`
-        "The states of both, one after the other."
+        "How many tensors the first keeps, then the states of both."
         a = self.first.init_state(bs)
         return [torch.tensor([len(a)])] + a + self.second.init_state(bs, knobs)
 
-    @torch.jit.export
-    def stream(self,
-        x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
-        state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
-    ): # `(bs, n_out, n)`, and the state for the next call
-        "One block of an endless sound."
-        k = int(state[0][0])
-        a,sa = self.first.stream(x, state[1:1+k])
-        b,sb = self.second.stream(x, state[1+k:], knobs)
-        return a+b, state[:1]+sa+sb
+    def go_on(self,
+        x:Tensor, # The next samples `(bs, n_in, n)`
+        state:List[Tensor], # From `init_state`; updated in place. In plain form it is the past input
+        knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
+    ) -> Tensor: # `(bs, n_out, n)`
+        "The sum of what the streams of both make of it."
+        if state[0].shape[0]==0: return self._recompute(x, state, knobs)
+        k = 1+int(state[0][0])
+        a,of_first = self.first.stream(x, state[1:k])
+        b,of_second = self.second.stream(x, state[k:], knobs)
+        kept = of_first+of_second
+        del state[1:]
+        state.extend(kept)
+        return a+b

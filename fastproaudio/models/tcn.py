@@ -6,12 +6,13 @@
 __all__ = ['TCN', 'TCNModel']
 
 # %% ../../nbs/12_tcn.ipynb #7ac2d5b1
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import AudioModel, Conv, ConvBlock, KnobNet, ends_before, make_room, new_line, plays_flat, push, slack, to_inner, to_outer, with_past
+from .blocks import (AudioModel, Conv, ConvBlock, KnobNet, ends_before, make_room, plays_flat,
+                                        push, to_inner, to_outer, with_past)
 
 # %% ../../nbs/12_tcn.ipynb #5f0e6409
 class TCN(AudioModel):
@@ -30,21 +31,18 @@ class TCN(AudioModel):
         causal:bool=True, # False: every kernel is centred, and the network looks ahead
     ):
         if n_blocks<1 or ks<1 or dilation_growth<1 or channel_width<1 or stack_size<1:
-            raise ValueError("expected n_blocks, ks, dilation_growth, channel_width and stack_size of at "
-                             "least 1, got "
+            raise ValueError("expected n_blocks, ks, dilation_growth, channel_width and stack_size of at least 1, got "
                              f"{n_blocks}, {ks}, {dilation_growth}, {channel_width}, {stack_size}")
         n_cond = 32 if n_knobs>0 else 0
-        blocks,c = [],n_in
-        for i in range(n_blocks):
-            width = channel_width*channel_growth**i
-            blocks.append(ConvBlock(c, width, ks, dilation_growth**(i%stack_size), n_cond, c if grouped and c>1 else 1, causal))
-            c = width
+        widths = [n_in] + [channel_width*channel_growth**i for i in range(n_blocks)]
+        blocks = [ConvBlock(a, b, ks, dilation_growth**(i%stack_size), n_cond, a if grouped else 1, causal)
+                  for i,(a,b) in enumerate(zip(widths, widths[1:]))]
         super().__init__(n_in, n_out, n_knobs, receptive_field=1+sum(b.context for b in blocks),
                          lookahead=sum(b.lookahead for b in blocks))
         self.causal = causal
         self.cond = KnobNet(n_knobs, n_cond) if n_knobs>0 else None
         self.blocks = nn.ModuleList(blocks)
-        self.out = Conv(c, n_out, 1, gain=.3)
+        self.out = Conv(widths[-1], n_out, 1, gain=.3)
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
@@ -58,55 +56,43 @@ class TCN(AudioModel):
             y = block(y, cond)
         return to_outer(self.out(y))
 
-    @torch.jit.export
-    def init_state(self,
-        bs:int=1, # Streams side by side
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)`, the settings at the start
-    ) -> List[Tensor]: # For `stream`
-        "State of a stream before its first sample: every block has heard the network's answer to silence."
-        p = self.out.weight
-        state = [torch.zeros(len(self.blocks)+1, dtype=torch.int64)]
-        for block in self.blocks: state.append(new_line(p, bs, block.conv.weight.shape[1]*block.conv.groups, block.context))
-        silence = torch.zeros(bs, self.n_in, self.receptive_field-1, dtype=p.dtype, device=p.device)
-        if self.receptive_field>1: self.stream(silence, state, knobs)
-        return state
+    def lines(self) -> List[Tuple[int, int]]: # Channels and context
+        "What each block has heard."
+        out:List[Tuple[int, int]] = []
+        for block in self.blocks: out.append((block.conv.weight.shape[1]*block.conv.groups, block.context))
+        return out
 
-    @torch.jit.export
-    def stream(self,
-        x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
-        state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
-    ): # `(bs, n_out, n)`, `latency` samples late; and the state for the next call
-        "One block of an endless sound, at the cost of its own samples."
-        self.check_input(x, knobs)
-        cond:Optional[Tensor] = None
+    def go_on(self,
+        x:Tensor, # The next samples `(bs, n_in, n)`
+        state:List[Tensor], # Positions and lines; updated in place
+        knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
+    ) -> Tensor: # `(bs, n_out, n)`, `latency` samples late
+        "What a stream makes of samples that fit its lines."
         if self.lookahead>0: knobs = with_past(knobs, state, len(self.blocks)+1, self.lookahead, x.shape[2], x.shape[2])
+        cond:Optional[Tensor] = None
         if self.cond is not None and knobs is not None: cond = self.cond(knobs)
         if not torch.jit.is_scripting():
-            if plays_flat(x, state): return self._flat(x, state, cond), state
-        out:List[Tensor] = []
-        n = x.shape[2]
-        for part in x.split(slack(), 2):
-            y = to_inner(part)
-            n -= part.shape[2]
-            now,i = ends_before(cond, n),0
-            for block in self.blocks:
-                i += 1
-                now = ends_before(now, block.lookahead)
-                y = block(push(state, i, y), now)
-            out.append(to_outer(self.out(y)))
-        return torch.cat(out, -1), state
+            if plays_flat(x, state): return self._flat(x, state, cond)
+        y = to_inner(x)
+        i = 0
+        for block in self.blocks:
+            i += 1
+            cond = ends_before(cond, block.lookahead)
+            y = block(push(state, i, y), cond)
+        return to_outer(self.out(y))
 
     @torch.jit.unused
     def _flat(self, x:Tensor, state:List[Tensor], cond:Optional[Tensor]) -> Tensor:
         "A block by few operations, see `plays_flat`."
         bs,_,n = x.shape
-        pos,y = make_room(state, n),x.transpose(1, 2).reshape(bs*n, -1).to(state[1].dtype)
+        pos = make_room(state, n)
+        y = x.transpose(1, 2).reshape(bs*n, -1).to(state[1].dtype)
         if cond is not None: cond = cond.unsqueeze(1) if cond.ndim==2 else cond.transpose(1, 2)
-        now,end = cond,0 if cond is None else cond.shape[1]
+        now = cond
+        ahead = 0
         for i,block in enumerate(self.blocks):
-            end -= block.lookahead
-            if cond is not None and cond.shape[1]>1: now = cond[:, end-n:end]
+            ahead += block.lookahead
+            if cond is not None and cond.shape[1]>1: now = cond[:, cond.shape[1]-ahead-n:cond.shape[1]-ahead]
             y = block.on_line(state[i+1], pos, y, now)
         return self.out.flat(y).view(bs, n, -1).transpose(1, 2).contiguous()
 
@@ -126,4 +112,5 @@ def TCNModel(
 ) -> TCN: # The network
     "`TCN` with micro-TCN's argument names and defaults."
     return TCN(ninputs, noutputs, nparams, n_blocks=nblocks, ks=kernel_size, dilation_growth=dilation_growth,
-               channel_width=channel_width, channel_growth=channel_growth, stack_size=stack_size, grouped=grouped, causal=causal)
+               channel_width=channel_width, channel_growth=channel_growth, stack_size=stack_size, grouped=grouped,
+               causal=causal)

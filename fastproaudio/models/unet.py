@@ -6,12 +6,13 @@
 __all__ = ['pad_time', 'spread', 'every', 'UNet1d']
 
 # %% ../../nbs/13_unet.ipynb #62b1bb0e
+import math
 from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import AudioModel, Conv, ConvBlock, KnobNet, ends_before, hold_ends, new_line, push, slack, to_inner, to_outer
+from .blocks import (AudioModel, Conv, ConvBlock, KnobNet, hold_ends, push, slack, to_inner, to_outer)
 
 # %% ../../nbs/13_unet.ipynb #f74cd6cf
 def pad_time(
@@ -20,7 +21,7 @@ def pad_time(
     after:int, # Zeros behind, samples
 ) -> Tensor: # `(batch, channels, 1, before+n+after)`
     "Silence around `x`."
-    b,c = x.shape[0],x.shape[1]
+    b,c,_,_ = x.shape
     parts = [x]
     if before>0: parts = [x.new_zeros(b, c, 1, before), x]
     if after>0: parts.append(x.new_zeros(b, c, 1, after))
@@ -32,7 +33,7 @@ def spread(
     stride:int, # Samples that a frame stands for
 ) -> Tensor: # `(batch, channels, 1, n*stride)`
     "Deal the channels of each frame out over time."
-    b,c,n = x.shape[0],x.shape[1],x.shape[3]
+    b,c,_,n = x.shape
     y = x.permute(0, 3, 2, 1).reshape(b, n*stride, 1, c//stride)
     return y.permute(0, 3, 2, 1)
 
@@ -45,6 +46,38 @@ def every(
     "A curve at the rate of a deeper level."
     if cond is None or cond.ndim==2: return cond
     return cond[:, :, first::step]
+
+# %% ../../nbs/13_unet.ipynb #cd3997cf
+def _extent(strides, ks, causal):
+    "Past samples, future samples and total stride of the network: the widest over all phases of the stride."
+    total = math.prod(strides)
+    spans = [_heard_by_decoder(0, t, t, strides, ks, causal) for t in range(total)]
+    past = max(t-lo for t,(lo,_) in enumerate(spans))
+    ahead = max(hi-t for t,(_,hi) in enumerate(spans))
+    return past,ahead,total
+
+def _heard_by_block(lo, hi, ks, causal):
+    "What a block needs of its input for its outputs `lo` to `hi`."
+    half = 0 if causal else (ks-1)//2
+    return lo-(ks-1-half),hi+half
+
+def _heard_by_encoder(level, lo, hi, strides, ks, causal):
+    "What the encoder's outputs `lo` to `hi` at `level` need of the network's input."
+    lo,hi = _heard_by_block(lo, hi, ks, causal)
+    if level==0: return lo,hi
+    s = strides[level-1]
+    ahead = 0 if causal else s-1
+    return _heard_by_encoder(level-1, lo*s-(2*s-1-ahead), hi*s+ahead, strides, ks, causal)
+
+def _heard_by_decoder(level, lo, hi, strides, ks, causal):
+    "What the decoder's outputs `lo` to `hi` at `level` need of the network's input."
+    if level==len(strides): return _heard_by_encoder(level, lo, hi, strides, ks, causal)
+    lo,hi = _heard_by_block(lo, hi, ks, causal)
+    skip = _heard_by_encoder(level, lo, hi, strides, ks, causal)
+    s = strides[level]
+    side = 0 if causal else 1
+    deep = _heard_by_decoder(level+1, lo//s-(2-side), hi//s+side, strides, ks, causal)
+    return min(skip[0], deep[0]),max(skip[1], deep[1])
 
 # %% ../../nbs/13_unet.ipynb #67d3d80b
 class UNet1d(AudioModel):
@@ -63,10 +96,11 @@ class UNet1d(AudioModel):
                              f"{channels} and {strides}")
         past,ahead,total = _extent(strides, ks, causal)
         super().__init__(n_in, n_out, n_knobs, receptive_field=past+ahead+1, lookahead=ahead, stride=total)
-        self.causal,self.strides = causal,list(strides)
+        self.causal = causal
+        self.strides = list(strides)
         n_cond = 32 if n_knobs>0 else 0
         self.cond = KnobNet(n_knobs, n_cond) if n_knobs>0 else None
-        block = lambda a, b: ConvBlock(a, b, ks, 1, n_cond, 1, causal)
+        def block(a, b): return ConvBlock(a, b, ks, 1, n_cond, 1, causal)
         levels = list(zip(channels, channels[1:], strides))
         self.enc = nn.ModuleList([block(n_in if i==0 else c, c) for i,c in enumerate(channels)])
         self.down = nn.ModuleList([Conv(a, b, 2*s, stride=s) for a,b,s in levels])
@@ -86,7 +120,8 @@ class UNet1d(AudioModel):
         conds:List[Optional[Tensor]] = [cond]
         x4 = pad_time(to_inner(x), extra, 0)
         n = x4.shape[3]
-        y,kept = x4,[x4]
+        y = x4
+        kept = [x4]
         for i,(enc,down) in enumerate(zip(self.enc, self.down)):
             y = enc(pad_time(y, enc.context-enc.lookahead, enc.lookahead), cond)
             kept.append(y)
@@ -94,107 +129,90 @@ class UNet1d(AudioModel):
             conds.append(cond)
             ahead = 0 if self.causal else self.strides[i]-1
             y = down(pad_time(y, down.context-ahead, ahead))
-        y = self.enc[-1](pad_time(y, self.enc[-1].context-self.enc[-1].lookahead, self.enc[-1].lookahead), cond)
+        deepest = self.enc[-1]
+        y = deepest(pad_time(y, deepest.context-deepest.lookahead, deepest.lookahead), cond)
         for i,(up,dec) in enumerate(zip(self.up, self.dec)):
-            skip,cond = kept[len(kept)-1-i],conds[len(conds)-2-i]
+            skip = kept[len(kept)-1-i]
+            cond = conds[len(conds)-2-i]
             side = 0 if self.causal else 1
             y = spread(up(pad_time(y, 2-side, side)), self.strides[len(self.strides)-1-i])[..., :skip.shape[3]]
             y = dec(pad_time(torch.cat([y, skip], 1), dec.context-dec.lookahead, dec.lookahead), cond)
         return to_outer(self.out(torch.cat([y, x4], 1)))[..., extra+past:n-self.lookahead]
 
-    @torch.jit.export
-    def init_state(self,
-        bs:int=1, # Streams side by side
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)`, the settings at the start
-    ) -> List[Tensor]: # For `stream`
-        "State of a stream before its first sample: every layer has heard the network's answer to silence."
-        if not self.causal: return self._silent_past(bs)
-        p = self.out.weight
-        state = [p.new_zeros(0)]
-        for i,enc in enumerate(self.enc): state.append(new_line(p, bs, enc.conv.weight.shape[1], enc.context))
-        for down in self.down: state.append(new_line(p, bs, down.weight.shape[1], down.context))
-        for up in self.up: state.append(new_line(p, bs, up.weight.shape[1], up.context))
+    def lines(self) -> List[Tuple[int, int]]: # Channels and context
+        "Of the causal form: encoders, ways down, ways up, then each level's frame that is spread out and its decoder."
+        out:List[Tuple[int, int]] = []
+        if not self.causal: return out
+        for enc in self.enc: out.append((enc.conv.weight.shape[1], enc.context))
+        for down in self.down: out.append((down.weight.shape[1], down.context))
+        for up in self.up: out.append((up.weight.shape[1], up.context))
         for i,dec in enumerate(self.dec):
-            state.append(new_line(p, bs, dec.conv.weight.shape[1]//2, self.strides[len(self.strides)-1-i]-1))
-            state.append(new_line(p, bs, dec.conv.weight.shape[1], dec.context))
-        state[0] = torch.zeros(len(state), dtype=torch.int64)
-        n = -(-(self.receptive_field-1)//self.stride)*self.stride
-        self.stream(torch.zeros(bs, self.n_in, n, dtype=p.dtype, device=p.device), state, knobs)
-        return state
+            n_ch = dec.conv.weight.shape[1]
+            out.append((n_ch//2, self.strides[len(self.strides)-1-i]-1))
+            out.append((n_ch, dec.context))
+        return out
 
-    @torch.jit.export
-    def stream(self,
-        x:Tensor, # The next block `(bs, n_in, n)`, any `n >= 1`
-        state:List[Tensor], # From `init_state` or the last call; updated in place
-        knobs:Optional[Tensor]=None, # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
-    ): # `(bs, n_out, n)`, `latency` samples late; and the state for the next call
-        "One block of an endless sound; the centred form runs its receptive field again for every block."
-        self.check_input(x, knobs)
+    def longest_block(self) -> int: # Samples
+        "Half a line: the last frame of a level may reach beyond its samples."
+        return slack()//2
+
+    def go_on(self,
+        x:Tensor, # The next samples `(bs, n_in, n)`
+        state:List[Tensor], # Positions and lines; updated in place. `state[0][0]` counts samples, modulo the stride
+        knobs:Optional[Tensor], # `(bs, n_knobs)` in 0..1, or curves `(bs, n_knobs, n)`
+    ) -> Tensor: # `(bs, n_out, n)`, `latency` samples late
+        "What a stream makes of samples that fit its lines; the centred form runs its receptive field again."
         if not self.causal: return self._recompute(x, state, knobs)
-        cond:Optional[Tensor] = None
-        if self.cond is not None and knobs is not None: cond = self.cond(knobs)
-        out:List[Tensor] = []
-        n = x.shape[2]
-        for part in x.split(slack()//2, 2):
-            n -= part.shape[2]
-            now = ends_before(cond, n)
-            if now is not None and now.ndim==3: now = now[:, :, now.shape[2]-part.shape[2]:]
-            out.append(self._block(to_inner(part), state, now))
-        return torch.cat(out, -1), state
-
-    def _block(self, x:Tensor, state:List[Tensor], cond:Optional[Tensor]) -> Tensor:
-        "Output for one block of at most half a line; `state[0][0]` counts samples, modulo the stride."
-        t,levels = int(state[0][0]),len(self.strides)
+        t = int(state[0][0])
         counts = [t]                                             # samples heard before this block, by level
         for s in self.strides: counts.append(-(-counts[len(counts)-1]//s))
-        y,kept,i = x,[x],0
+        cond:Optional[Tensor] = None
+        if self.cond is not None and knobs is not None: cond = self.cond(knobs)
         conds:List[Optional[Tensor]] = [cond]
+        kept = [to_inner(x)]                                     # what each level meets on the way up
+        y = self._go_down(kept, conds, counts, state)
+        y = self._go_up(y, kept, conds, counts, state)
+        state[0][0] = (t+x.shape[2])%self.stride
+        return to_outer(self.out(torch.cat([y, kept[0]], 1)))
+
+    def _go_down(self, kept:List[Tensor], conds:List[Optional[Tensor]], counts:List[int], state:List[Tensor]) -> Tensor:
+        "The deepest level's output; `kept` and `conds` are added to."
+        y = kept[0]
+        levels = len(self.strides)
+        i = 0
         for enc,down in zip(self.enc, self.down):
+            cond = conds[i]
             if y.shape[3]>0: y = enc(push(state, 1+i, y), cond)
-            else: y = x.new_zeros(x.shape[0], down.weight.shape[1], 1, 0)
+            else: y = y.new_zeros(y.shape[0], down.weight.shape[1], 1, 0)
             kept.append(y)
-            skip,seen = (-counts[i])%self.strides[i],y
-            cond = every(cond, skip, self.strides[i])
-            conds.append(cond)
+            skip = (-counts[i])%self.strides[i]                  # samples that a frame of before has had
+            conds.append(every(cond, skip, self.strides[i]))
+            seen = y
             if y.shape[3]>0: seen = push(state, 2+levels+i, y)
             if y.shape[3]>skip: y = down(seen[..., skip:])
-            else: y = x.new_zeros(x.shape[0], down.weight.shape[0], 1, 0)
+            else: y = y.new_zeros(y.shape[0], down.weight.shape[0], 1, 0)
             i += 1
-        if y.shape[3]>0: y = self.enc[-1](push(state, 1+levels, y), cond)
+        if y.shape[3]>0: y = self.enc[-1](push(state, 1+levels, y), conds[levels])
+        return y
+
+    def _go_up(self, y:Tensor, kept:List[Tensor], conds:List[Optional[Tensor]], counts:List[int],
+               state:List[Tensor]) -> Tensor:
+        "The output of the highest level."
+        levels = len(self.strides)
         i = 0
         for up,dec in zip(self.up, self.dec):
-            s,keep,cond = self.strides[levels-1-i],kept[levels-i],conds[levels-1-i]
-            n,start = keep.shape[3],counts[levels-1-i]
+            level = levels-1-i
+            s = self.strides[level]
+            keep = kept[level+1]
+            n = keep.shape[3]
             line = 2+3*levels+2*i
             if y.shape[3]>0: y = spread(up(push(state, 2+2*levels+i, y)), s)
-            else: y = x.new_zeros(x.shape[0], up.weight.shape[0]//s, 1, 0)
+            else: y = y.new_zeros(y.shape[0], up.weight.shape[0]//s, 1, 0)
             if n>0:
                 held = push(state, line, y)
-                first = held.shape[3] - (-(-(start+n)//s)*s-start)   # the line ends where the last frame ends
-                y = dec(push(state, line+1, torch.cat([held[..., first:first+n], keep], 1)), cond)
-            else: y = x.new_zeros(x.shape[0], dec.conv.weight.shape[0], 1, 0)
+                end = counts[level]+n
+                first = held.shape[3] - (-(-end//s)*s-end) - n   # the line ends where the last frame ends
+                y = dec(push(state, line+1, torch.cat([held[..., first:first+n], keep], 1)), conds[level])
+            else: y = y.new_zeros(y.shape[0], dec.conv.weight.shape[0], 1, 0)
             i += 1
-        state[0][0] = (t+x.shape[3])%self.stride
-        return to_outer(self.out(torch.cat([y, x], 1)))
-
-# %% ../../nbs/13_unet.ipynb #cd3997cf
-def _extent(strides, ks, causal):
-    "Past samples, future samples and total stride of the network: the widest over all phases of the stride."
-    half = 0 if causal else (ks-1)//2
-    block = lambda lo,hi: (lo-(ks-1-half), hi+half)
-    def down(level, lo, hi):                                     # what the encoder's output at `level` needs of the input
-        lo,hi = block(lo, hi)
-        if level==0: return lo,hi
-        s = strides[level-1]
-        ahead = 0 if causal else s-1
-        return down(level-1, lo*s-(2*s-1-ahead), hi*s+ahead)
-    def up(level, lo, hi):                                       # what the decoder's output at `level` needs
-        if level==len(strides): return down(level, lo, hi)
-        lo,hi = block(lo, hi)
-        skip,s,side = down(level, lo, hi),strides[level],0 if causal else 1
-        deep = up(level+1, lo//s-(2-side), hi//s+side)
-        return min(skip[0], deep[0]),max(skip[1], deep[1])
-    total = 1
-    for s in strides: total *= s
-    spans = [up(0, t, t) for t in range(total)]
-    return max(t-lo for t,(lo,_) in enumerate(spans)),max(hi-t for t,(_,hi) in enumerate(spans)),total
+        return y
