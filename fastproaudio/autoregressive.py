@@ -328,15 +328,15 @@ def _check_given(given, dls, model):
     "Raise `ValueError` unless the loaders give the conditions that the model has."
     if given is None: return
     knobs = getattr(given, 'knobs', None)
-    hop = getattr(given, 'hop', None)
-    have = dict(knobs=knobs.n if knobs else 0, local=dls.n_chs[1] if hop else 0)
+    local = getattr(given, 'local', None)
+    have = dict(knobs=knobs.n if knobs else 0, local=local.n_rows if local else 0)
     for name,n in have.items():
         want = getattr(model, f'n_{name}', 0)
         if n!=want:
             raise ValueError(f"the model has n_{name}={want}, the loaders give {n}; build it with n_{name}={n}, "
                              f"or pass {name}=... to from_files")
-    if hop and hop!=model.hop:
-        raise ValueError(f"the model has hop={model.hop}, the loaders have {hop}; build both with the same")
+    if local and local.hop!=model.hop:
+        raise ValueError(f"the model has hop={model.hop}, the loaders have {local.hop}; build both with the same")
 
 def _figures(model):
     "The metrics that a model's head has."

@@ -30,35 +30,7 @@ def run_demo(
     seed:int=42, # Of weights and chunks
     **kwargs # For `train_effect`
 ): # `EffectReport`
-    "Learn a bundled effect, and leave sound, picture, report and exports in `out`."
-    out,src = Path(out),bundled(task)
-    out.mkdir(parents=True, exist_ok=True)
-    set_seed(seed)
-    dls = AudioDataLoaders.from_pairs(src, chunk_len=8192, bs=4, valid_pct=.15, seed=seed, path=out)
-    learn = effects_learner(dls, WaveNet(n_layers=5, ks=5, dilation_growth=4))
-    print(f"learning {task}: {dls.train.n} chunks of {dls.train.chunk_len} samples an epoch, {n_epoch} epochs")
-    start = time.time()
-    learn.fit_one_cycle(n_epoch)
-    report = judge(learn, src/'test_input.flac', src/'test_target.flac', out, fit=(src/'train_input.flac', src/'train_target.flac'),
-                   notes=[f'trained {n_epoch} epochs in {time.time()-start:.0f} s'])
-    learn.export(Path('learner.pkl'))
-    meta = dict(short_description=f'Learned from {task}', long_description='A WaveNet trained on the '
-                                                                           f'bundled {task} recordings.',
-                domain_tags=['music'], tags=['effect'], labels=['wet'])
-    print(export(learn, out/'audacity', to='audacity', metadata=meta, n_random=3))
-    print(f"{out}: dry.wav, wet.wav, predicted.wav, picture.png, report.md, learner.pkl, audacity/")
-    return report
-
-# %% ../nbs/34_demo.ipynb #3bc59d3c
-def judge(
-    learn:EffectsLearner, # Trained
-    dry:str|Path, # Held-out input
-    wet:str|Path, # Its target
-    out:str|Path, # Folder for sound, picture and report
-    fit:tuple=None, # Files of the training pair, for the baselines
-    notes:list=(), # Lines for the report
-): # `EffectReport`
-    "Score a learner on a held-out pair, and leave sound, picture and report in `out`."
+    "Learn a bundled effect as `train_effect` does, and export it for Audacity beside its report and sounds."
     out = Path(out)
     got = train_effect(bundled(task), out=out, minutes=minutes, net='wavenet', seed=seed, **kwargs)
     meta = dict(short_description=f'Learned from {task}', domain_tags=['music'], tags=['effect'], labels=['wet'],

@@ -178,6 +178,7 @@ from .core import *
 from .data import *
 from .io import audio_writer
 from .knobs import *
+from .streams import ConditionTensor, KnobCurve
 from .losses import effects_loss, esr_from_sums, esr_items, esr_sums, mae
 from .models.blocks import run_long
 
@@ -349,7 +350,7 @@ def esr_by_setting(self:EffectsLearner,
 ) -> list: # `KnobSetting` and error-to-signal ratio of each, in the order of the settings
     "How well each setting is met."
     dl = (self.dls[ds_idx] if dl is None else dl).new(shuffle=False, drop_last=False)
-    of_file = [next((o for o in row if isinstance(o, SettingTensor)), None) for row in dl.rows]
+    of_file = [next((o for o in row if isinstance(o, ConditionTensor)), None) for row in dl.rows]
     if not of_file or None in of_file:
         raise ValueError("expected recordings with settings that stand still, got curves or none; "
                          "look at the metric esr instead")

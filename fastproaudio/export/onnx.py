@@ -11,6 +11,7 @@ __all__ = ['MOST_SAMPLES', 'channels_in', 'multiple_of', 'Whole', 'array_of', 'L
 # %% ../../nbs/18d_onnx.ipynb #01ebedd8
 import io, json, logging, re, warnings, zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Optional
@@ -19,9 +20,12 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from .checks import (block_speeds, check_tol, check_zip, file_place, fit_for, in_blocks, largest_difference, need, over_time, probes, rate_for,
-                                        speed_note, whole, whole_file, whole_number)
-from .core import ExportReport, model_of, _set, say_knobs
+from .checks import (block_speeds, check_tol, check_zip, file_place, first_line,
+                                        fit_for, in_blocks,
+                                        largest_difference, need, over_time, probes, rate_for,
+                                        speed_note, whole,
+                                        whole_file, whole_number)
+from .core import ExportReport, Target, model_of, say_knobs, set_knob
 from .streaming import _knobs_of, _span, step_of
 
 # %% ../../nbs/18d_onnx.ipynb #c0de4a01
@@ -31,72 +35,12 @@ def channels_in(
     "Channels that a model takes."
     return getattr(model, 'n_in', 1)
 
-@contextmanager
-def _calm():
-    "The compilers log and warn about their own insides."
-    logs = [logging.getLogger(n) for n in ('torch.onnx', 'torch.export', 'onnxscript', 'onnx_ir', 'torch.onnx._internal.exporter._registration')]
-    levels = [l.level for l in logs]
-    for l in logs: l.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        for l,level in zip(logs, levels): l.setLevel(level)
-
-def graph_of(
-    step:nn.Module, # `Step`, `LSTMStep` or `Whole` of a model
-    open_knobs:bool=False, # Knobs are a last input, not baked in
-): # `torch.export.ExportedProgram` of `(x, state)`, or of `x` alone for a `Whole`
-    "The stream as a graph of any length from 1 to 2**20 samples a call."
-    every = getattr(step, 'multiple', 1)
-    n = torch.export.Dim('n', min=1, max=_MOST//every)
-    x,any_length = torch.zeros(1, step.n_in, 64*every),{2:n if every==1 else every*n}
-    args,shapes = ((x,), (any_length,)) if isinstance(step, Whole) else ((x, step.start.clone()), (any_length, None))
-    if open_knobs: args,shapes = (*args, step.knobs.clone()),(*shapes, None)
-    with torch.no_grad(), _calm():
-        try: return torch.export.export(step, args, dynamic_shapes=shapes)
-        except Exception as e:                              # torch raises what it likes
-            raise ValueError(f"torch.export cannot play this {type(getattr(step, 'model', step)).__name__} "
-                             "at every length: "
-                             f"{'; '.join(over_time(step)) or _first_line(e)}") from e
-
-def _first_line(e): return f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0][:200]}"
-
-def _try_out(model, target, n_in, knobs, lengths):
-    "Raise `ValueError` unless the model itself plays sounds of these lengths."
-    for n in lengths:
-        x = torch.zeros(1, n_in, n)
-        try:
-            with torch.no_grad(): y = model(x) if knobs is None else model(x, knobs)
-            if y.ndim!=3 or y.shape[0]!=1 or y.shape[2]!=n: raise ValueError(f"it gave {list(y.shape)}")
-        except Exception as e:
-            raise ValueError(f"{target} cannot play this {type(model).__name__}: expected (1, channels, {n}) "
-                             f"for {list(x.shape)}, as it must play any length, "
-                             f"but {_first_line(e)}") from e
-
-def _prepare(obj, target, sr, knobs, stream):
-    "Frozen model, whether it streams, and what is known of the export."
-    model,sr = model_of(obj),rate_for(obj, sr, target)
-    if stream is None: stream = hasattr(model, 'stream') and _multiple(model)==1
-    model = fit_for(obj, target, knobs=True, lookahead=True, streams=stream)
-    values,about = _knobs_of(obj, knobs)
-    every = _multiple(model)
-    _try_out(model, target, _n_in(model), values if about else None, (every, 64*every))
-    if target=='onnx': notes = [f"input knobs in 0..1, for {'; '.join(map(_span, about))}; without it "
-                                f"{say_knobs(about)}"] if about else []
-    else: notes = [f"knobs baked in: {say_knobs(about)}"] if about else []
-    if not stream: notes.append("plays whole sounds, of any "
-                                f"{'length' if every==1 else f'multiple of {every} samples'}: it keeps no "
-                                "state from block to block")
-    return model,stream,sr,values if about else None,about,notes
-
-def _n_in(model): return getattr(model, 'n_in', 1)
-
-def _multiple(model):
-    "Lengths that it plays are multiples of this; the stride of a plain convolution is a tuple."
-    every = getattr(model, 'stride', 1)
-    return every if isinstance(every, int) else 1
+def multiple_of(
+    model:nn.Module, # Any
+) -> int: # Samples
+    "Lengths that a model plays are multiples of this; a tuple is the stride of a plain convolution."
+    stride = getattr(model, 'stride', 1)
+    return stride if isinstance(stride, int) else 1
 
 class Whole(nn.Module):
     "A model for whole sounds, its knobs set."
@@ -253,8 +197,7 @@ def graph_of(
     if not isinstance(step, Whole): args.append(step.start.clone())
     if open_knobs: args.append(step.knobs.clone())
     shapes += [None]*(len(args)-1)
-    plain = plain_lines(step.model) if getattr(step, 'lines', False) else nullcontext()
-    with plain, torch.no_grad(), calm():
+    with torch.no_grad(), calm():
         try: return torch.export.export(step, tuple(args), dynamic_shapes=tuple(shapes))
         except Exception as e:                              # torch raises what it likes
             name = type(getattr(step, 'model', step)).__name__
@@ -384,7 +327,7 @@ def prepare(
     every = multiple_of(model)
     if stream is None: stream = hasattr(model, 'stream') and every==1
     model = fit_for(obj, target, knobs=True, lookahead=True, streams=stream)
-    values,about = _knobs_of(obj, model, knobs)
+    values,about = _knobs_of(obj, knobs)
     res = Prepared(model, stream, sr, values if about else None, about, [])
     _try_out(res, target, (every, 64*every))
     if about and target=='onnx':

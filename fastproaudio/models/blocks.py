@@ -465,7 +465,9 @@ class AudioModel(Rebuildable):
     def forward(self,
         x:Tensor, # `(batch, n_in, samples)`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
+        state:Optional[List[Tensor]]=None, # From `init_state`, updated in place: `stream` from there on; None: silence came before
     ) -> Tensor: # `(batch, n_out, samples)`
+        if state is not None: return self.stream(x, state, knobs)[0]
         self.check_input(x, knobs)
         if not self.pad_input: return self.valid(x, knobs)
         before = x.new_zeros(x.shape[0], x.shape[1], self.receptive_field-1-self.lookahead)
