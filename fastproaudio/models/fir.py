@@ -125,6 +125,5 @@ class Parallel(AudioModel):
         a,of_first = self.first.stream(x, state[1:k])
         b,of_second = self.second.stream(x, state[k:], knobs)
         kept = of_first+of_second
-        del state[1:]
-        state.extend(kept)
+        for i,o in enumerate(kept): state[i+1] = o
         return a+b
