@@ -124,6 +124,7 @@ class Parallel(AudioModel):
         k = 1+int(state[0][0])
         a,of_first = self.first.stream(x, state[1:k])
         b,of_second = self.second.stream(x, state[k:], knobs)
-        kept = of_first+of_second
-        for i,o in enumerate(kept): state[i+1] = o
+        kept = state[:1]+of_first+of_second
+        state.clear()                                            # TorchScript replaces no slices
+        state.extend(kept)
         return a+b
