@@ -19,16 +19,17 @@ from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
 from fastai.text.models.core import get_language_model
 
 import fastproaudio
-from fastproaudio.autoregressive import NextBaselines, autoregressive_learner, next_baselines
-from fastproaudio.core import AudioTensor
-from fastproaudio.data import AudioDataLoaders, get_audio_files
-from fastproaudio.datasets import SpeechCommands
+from fastproaudio.train.next_sample import autoregressive_learner, next_baselines, NextBaselines
+from fastproaudio.data.tensors import AudioTensor
+from fastproaudio.data.files import get_audio_files
+from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data.datasets import SpeechCommands
 from fastproaudio.dsp import mu_law_decode, mu_law_encode, noise, rms_db, sine
-from fastproaudio.io import write_audio
-from fastproaudio.losses import match_fraction
-from fastproaudio.models.lstm import SampleLSTM
+from fastproaudio.io.writers import write_audio
+from fastproaudio.losses.effects import match_fraction
+from fastproaudio.models.sample_lstm import SampleLSTM
 from fastproaudio.models.wavenet import build_wavenet_toy
-from fastproaudio.prepare import prepare_audio
+from fastproaudio.data.prepare import prepare_audio
 
 
 class Stopwatch(Callback):
@@ -160,7 +161,7 @@ def main():
     train,valid = a.train or bundle/'train_input.flac',a.valid or bundle/'test_input.flac'
     with tempfile.TemporaryDirectory() as tmp, warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        from fastproaudio.io import resample_file
+        from fastproaudio.io.writers import resample_file
         for name,f in (('train', train), ('valid', valid)):
             if f.is_dir(): prepare_audio(f, Path(tmp)/name, a.sr, n_ch=1, progress=False)
             else:

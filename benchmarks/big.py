@@ -92,7 +92,8 @@ def epochs(folder, big, gb, cache):
 
 def offsets(big, gb, rounds=40, n=65536):
     "Microseconds of a chunk at places in a large file, the best of many reads in turn; each read is at a place that was not read before."
-    from fastproaudio.io import audio_info,read_audio
+    from fastproaudio.io.headers import audio_info
+    from fastproaudio.io.recording import read_audio
     at = (.001, .25, .5, .75, .999)
     total,best = audio_info(big).n,{p:9e9 for p in at}
     for i in range(rounds):

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from fastproaudio.dsp import noise
 from fastproaudio.export.checks import block_speeds
-from fastproaudio.export.core import export, load_effect
+from fastproaudio.export.target import export, load_effect
 from fastproaudio.export.nam import render_nam
 from fastproaudio.models.fir import FIR
 from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.nam import NAMLSTM, NAMWaveNet
+from fastproaudio.models.nam import NAMWaveNet
+from fastproaudio.models.nam_lstm import NAMLSTM
 from fastproaudio.models.tcn import TCN
 from fastproaudio.models.unet import UNet1d
 from fastproaudio.models.wavenet import WaveNet

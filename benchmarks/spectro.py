@@ -1,6 +1,6 @@
 """Speed, memory and accuracy of the spectrogram layers beside nnAudio, nnAudio2, torch, torchaudio, torchlibrosa and librosa, in one run.
 
-    python benchmarks/spectro.py [--bs 16] [--seconds 4] [--rounds 5] [--threads 1] [--device cpu] [--only cqt] [--quick]
+    python benchmarks/spectral.py [--bs 16] [--seconds 4] [--rounds 5] [--threads 1] [--device cpu] [--only cqt] [--quick]
 
 Peers that are not installed are left out (`pip install nnAudio==0.3.4 nnAudio2==2.0.3 torchlibrosa librosa torchaudio`). Every line of a
 layer is timed in turn, several times over, and the best counts: judge by ratios; on one thread
@@ -14,10 +14,13 @@ logging.disable(logging.CRITICAL)
 os.environ['NNAUDIO_DISABLE_CITATION_REMINDER'] = '1'
 import numpy as np
 import torch
-from fastproaudio.cqt import cqt_freqs,cqt_kernel,cqt_lengths
-from fastproaudio.dsp import noise,pluck,sweep
-from fastproaudio.spectro import *
-from fastproaudio.stft import get_window,mel_bank
+from fastproaudio.spectral.cqt import cqt_freqs, cqt_kernel, cqt_lengths
+from fastproaudio.dsp import noise, pluck, sweep
+from fastproaudio.spectral.cfp import *
+from fastproaudio.spectral.gammatone import *
+from fastproaudio.spectral.griffinlim import *
+from fastproaudio.spectral.frames import get_window
+from fastproaudio.spectral.mel import mel_bank
 
 sr,n_fft,hop = 22050,2048,512
 

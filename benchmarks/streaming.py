@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fastproaudio.dsp import noise
-from fastproaudio.live import Live
+from fastproaudio.live.live import Live
 from fastproaudio.models.fir import FIR
 from fastproaudio.models.lstm import LSTMEffect
 from fastproaudio.models.nam import NAMWaveNet
@@ -154,7 +154,7 @@ def speeds(plays, n, sr, seconds):
 
 def cpp(m, sr, seconds=20):
     "Times real time of the C++ player on a whole file, its start-up taken off."
-    from fastproaudio.export.core import export
+    from fastproaudio.export.target import export
     from fastproaudio.export.nam import render_nam
     with tempfile.TemporaryDirectory() as d:
         export(m, Path(d)/'a.nam', to='nam', sr=sr)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['clock_time', 'describe', 'do_demo', 'do_info', 'do_check', 'do_train', 'do_apply', 'do_generate', 'do_export', 'main']
 
-# %% ../nbs/39_cli.ipynb #3a508c54
+# %% ../nbs/39_cli.ipynb #94e61063
 import argparse, contextlib, itertools, math, sys, tempfile, warnings
 from pathlib import Path
 
@@ -18,7 +18,8 @@ def clock_time(
 
 def _describe_file(path):
     "One line about a recording."
-    from fastproaudio.io import audio_health, audio_info
+    from fastproaudio.io.headers import audio_info
+    from fastproaudio.io.recording import audio_health
     info = audio_info(path)
     health = audio_health(path)
     level = f'peak {20*math.log10(health.peak):.1f} dBFS' if health.peak else 'silent'
@@ -30,7 +31,7 @@ def _describe_file(path):
 
 def _describe_folder(path):
     "A few lines about a folder of recordings."
-    from fastproaudio.analysis import DatasetAnalyzer
+    from fastproaudio.report.recordings import DatasetAnalyzer
     r = DatasetAnalyzer(path).analyze_dataset()
     rate = f'{r.sample_rate} Hz' if r.sample_rate else 'several Hz'
     channels = f'{r.n_channels} channel(s)' if r.n_channels else 'several channel(s)'
@@ -43,7 +44,7 @@ def _describe_folder(path):
 
 def _describe_network(path):
     "What a saved network is."
-    from fastproaudio.export.saved import load_network
+    from fastproaudio.export.network import load_network
     m = load_network(path)
     words = {k:v for k,v in m.built_from.items() if k!='net'}
     known = {k:v for k,v in m.record.items() if k not in ('model', 'parameters', 'receptive_field')}
@@ -57,8 +58,8 @@ def describe(
     path, # Recording, folder of them, saved network, or export
 ) -> str: # Some lines
     "What there is to know about a file or folder."
-    from fastproaudio.export.core import target_of
-    from fastproaudio.export.saved import is_saved
+    from fastproaudio.export.target import target_of
+    from fastproaudio.export.network import is_saved
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: expected a file or a folder, found nothing there; check the name")
@@ -84,7 +85,7 @@ def do_info(a):
     for p in a.paths: print(describe(p))
 
 def do_check(a):
-    from fastproaudio.pairs import check_pair
+    from fastproaudio.pairs.check import check_pair
     report = check_pair(a.dry, a.wet)
     print(report)
     if a.picture:
@@ -93,7 +94,8 @@ def do_check(a):
     return 0 if report.ok else 1
 
 def do_train(a):
-    from fastproaudio.train import train_effect, train_generator
+    from fastproaudio.train.auto import train_effect
+    from fastproaudio.train.generator import train_generator
     if not a.resume: _free(a.out, a.overwrite)
     kwargs = dict(resample=True, sr=a.sr) if a.sr else {}
     if a.generate:
@@ -115,12 +117,12 @@ def _settings(pairs):
     return dict(p.split('=', 1) for p in pairs)
 
 def do_apply(a):
-    from fastproaudio.export.core import load_effect
-    from fastproaudio.export.saved import is_saved
+    from fastproaudio.export.target import load_effect
+    from fastproaudio.export.network import is_saved
     _free(a.dst, a.overwrite)
     src = Path(a.src)
     if not is_saved(a.model): return _apply_export(load_effect(a.model), a)
-    from fastproaudio.train import load_trained
+    from fastproaudio.train.auto import load_trained
     learn = load_trained(a.model)
     with _at_rate(src, learn.dls.sr, a.resample) as src:
         learn.process(src, a.dst, knobs=_settings(a.knob) or None, each_channel=learn.model.n_in==1)
@@ -129,7 +131,8 @@ def do_apply(a):
 def _apply_export(effect, a):
     "Play a recording through an export, all at once."
     import torch
-    from fastproaudio.io import read_audio, write_audio
+    from fastproaudio.io.recording import read_audio
+    from fastproaudio.io.writers import write_audio
     if a.knob:
         knobs = ', '.join(a.knob)
         raise ValueError(f"{a.model}: expected no settings for an export, which has them fixed, got {knobs}; "
@@ -142,7 +145,8 @@ def _apply_export(effect, a):
 @contextlib.contextmanager
 def _at_rate(src, sr, resample):
     "`src`, or a copy of it at the model's rate for as long as it is needed."
-    from fastproaudio.io import audio_info, resample_file
+    from fastproaudio.io.headers import audio_info
+    from fastproaudio.io.writers import resample_file
     rate = audio_info(src).sr
     if not sr or rate==sr: yield src
     elif not resample:
@@ -152,9 +156,9 @@ def _at_rate(src, sr, resample):
         with tempfile.TemporaryDirectory() as tmp: yield resample_file(src, Path(tmp)/'in.wav', sr, 'FLOAT')
 
 def do_generate(a):
-    from fastproaudio.export.saved import load_network
-    from fastproaudio.generate import generate_blocks
-    from fastproaudio.io import audio_writer
+    from fastproaudio.export.network import load_network
+    from fastproaudio.generate.sampler import generate_blocks
+    from fastproaudio.io.writers import audio_writer
     _free(a.out, a.overwrite)
     model = load_network(a.model)
     n = int(a.seconds*model.sr)
@@ -172,7 +176,7 @@ def do_generate(a):
 
 def _prompt(path, model):
     "A recording to go on from; None: silence."
-    from fastproaudio.io import read_audio
+    from fastproaudio.io.recording import read_audio
     if path is None: return None
     x,sr = read_audio(path)
     if sr!=model.sr:
@@ -186,8 +190,8 @@ def _progress(label, part):
     print(f"\r{label} {bar:.<20} {part:4.0%}", end='\n' if part>=1 else '', file=sys.stderr, flush=True)
 
 def do_export(a):
-    from fastproaudio.export.core import export
-    from fastproaudio.train import load_trained
+    from fastproaudio.export.target import export
+    from fastproaudio.train.auto import load_trained
     if a.to!='audacity': _free(a.out, a.overwrite)
     print(export(load_trained(a.model), a.out, to=a.to))
 

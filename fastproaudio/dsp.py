@@ -7,7 +7,7 @@ __all__ = ['db2amp', 'amp2db', 'rms_db', 'peak_db', 'sine', 'sweep', 'noise', 'i
            'mu_law_decode', 'frame', 'overlap_add', 'delay', 'preemphasis', 'fft_conv', 'best_gain', 'correlate',
            'best_fir', 'resample', 'check_wave', 'check_samples', 'one_thread']
 
-# %% ../nbs/00_dsp.ipynb #597efe22
+# %% ../nbs/00_dsp.ipynb #f4e44fa2
 import math
 from contextlib import contextmanager
 

@@ -8,12 +8,14 @@ from functools import partial
 import pytest
 import torch
 
-from fastproaudio import train
+from fastproaudio.train import auto
 from fastproaudio.cli import main
 from fastproaudio.dsp import noise, sine
-from fastproaudio.export.core import load_effect
-from fastproaudio.export.saved import load_network
-from fastproaudio.io import audio_info, read_audio, write_audio
+from fastproaudio.export.target import load_effect
+from fastproaudio.export.network import load_network
+from fastproaudio.io.headers import audio_info
+from fastproaudio.io.recording import read_audio
+from fastproaudio.io.writers import write_audio
 
 SR = 16000
 
@@ -166,7 +168,7 @@ def test_killed_and_resumed(files, capsys):
 
 
 def test_aligned_recordings_are_judged_aligned(files, capsys, monkeypatch):
-    monkeypatch.setattr(train, 'train_effect', partial(train.train_effect, clock=time.process_time)) # as much training on a busy machine
+    monkeypatch.setattr(auto, 'train_effect', partial(auto.train_effect, clock=time.process_time)) # as much training on a busy machine
     x = read_audio(files/'dry.wav')[0]
     write_audio(files/'behind.wav', torch.cat([torch.zeros(1, 700), .5*torch.tanh(4*x)], 1)[:, :x.shape[1]], SR)
     pair = (files/'dry.wav', files/'behind.wav')

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fastproaudio.dsp import noise
-from fastproaudio.export.core import export, load_effect
-from fastproaudio.export.streaming import step_of
+from fastproaudio.export.target import export, load_effect
+from fastproaudio.export.nn_tilde import step_of
 
 OWN = '''
 from typing import List, Optional, Tuple

@@ -1,0 +1,48 @@
+"A run that was cut off goes on where it was, with the network it had chosen."
+import itertools
+
+import pytest
+import torch
+
+from fastproaudio.dsp import fft_conv, noise
+from fastproaudio.io.writers import write_audio
+from fastproaudio.train.auto import train_effect
+
+SR = 16000
+
+
+class Ticks:
+    "A clock that moves on with every look at it, and stops the run at one of them."
+    def __init__(self, stop=None): self.ticks, self.seen, self.stop = itertools.count(), 0, stop
+    def __call__(self):
+        self.seen = next(self.ticks)
+        if self.seen == self.stop: raise KeyboardInterrupt
+        return self.seen
+
+
+def pair(tmp_path, kind):
+    torch.manual_seed(0)
+    x = .3*noise(8*SR, seed=0)
+    y = .5*torch.tanh(4*x)
+    if kind == 'tail':
+        h = .05*noise(9000, seed=1)[0]*torch.linspace(0, -3, 9000).exp()
+        y = fft_conv(x, h)
+        y = y+.15*y.std()/x.square().std()*x.square()
+    write_audio(tmp_path/'dry.wav', x, SR, 'FLOAT'), write_audio(tmp_path/'wet.wav', y, SR, 'FLOAT')
+    return tmp_path/'dry.wav', tmp_path/'wet.wav'
+
+
+@pytest.mark.parametrize('kind,net,name', [('fuzz', 'wavenet', 'wavenet'), ('tail', 'auto', 'fir+wavenet')])
+def test_a_run_cut_off_goes_on(tmp_path, kind, net, name):
+    args = dict(out=tmp_path/'effect', minutes=1., net=net, quiet=True)
+    with pytest.raises(KeyboardInterrupt): train_effect(*pair(tmp_path, kind), **args, clock=Ticks(45))
+    assert (tmp_path/'effect'/'training.json').exists() and not (tmp_path/'effect'/'network.json').exists()
+    clock = Ticks()
+    got = train_effect(tmp_path/'dry.wav', tmp_path/'wet.wav', **args, resume=True, clock=clock)
+    assert f'{name}, trained' in got.report.notes[0]
+    assert clock.seen < 45, 'it began anew'                      # the rest of sixty ticks, and no second audition
+    assert not (tmp_path/'effect'/'training.json').exists() and not (tmp_path/'effect'/'models').exists()
+
+
+def test_nothing_to_go_on_with(tmp_path):
+    with pytest.raises(ValueError, match='cut off'): train_effect(*pair(tmp_path, 'fuzz'), out=tmp_path/'effect', resume=True)
