@@ -19,17 +19,13 @@ from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config
 from fastai.text.models.core import get_language_model
 
 import fastproaudio
-from fastproaudio.train.next_sample import autoregressive_learner, next_baselines, NextBaselines
-from fastproaudio.data.tensors import AudioTensor
-from fastproaudio.data.files import get_audio_files
-from fastproaudio.data.loaders import AudioDataLoaders
-from fastproaudio.data.datasets import SpeechCommands
+from fastproaudio.data import AudioDataLoaders, AudioTensor, get_audio_files, prepare_audio, SpeechCommands
 from fastproaudio.dsp import mu_law_decode, mu_law_encode, noise, rms_db, sine
-from fastproaudio.io.writers import write_audio
-from fastproaudio.losses.effects import match_fraction
-from fastproaudio.models.sample_lstm import SampleLSTM
-from fastproaudio.models.wavenet import build_wavenet_toy
-from fastproaudio.data.prepare import prepare_audio
+from fastproaudio.io import write_audio
+from fastproaudio.losses import match_fraction
+from fastproaudio.models import build_wavenet_toy, SampleLSTM
+from fastproaudio.train import autoregressive_learner, NextBaselines
+from fastproaudio.train.next_sample import next_baselines
 
 
 class Stopwatch(Callback):

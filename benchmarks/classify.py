@@ -10,15 +10,13 @@ import torch
 from fastai.basics import Callback, CancelValidException
 from fastai.torch_core import set_seed
 
-from fastproaudio.models.classifier import *
-from fastproaudio.train.classifier import *
-from fastproaudio.train.labels import *
-from fastproaudio.data.files import get_audio_files
-from fastproaudio.data.loaders import AudioDataLoaders
-from fastproaudio.export.target import export, load_effect
-from fastproaudio.io.headers import audio_info
-from fastproaudio.io.recording import read_audio
-from fastproaudio.spectral.mel import MFCC
+from fastproaudio.models import *
+from fastproaudio.train import *
+from fastproaudio.data import AudioDataLoaders, get_audio_files
+from fastproaudio.export import export, load_effect
+from fastproaudio.io import audio_info, read_audio
+from fastproaudio.spectral import MFCC
+from fastproaudio.train.labels import SoundEvent
 
 
 class NoValidation(Callback):

@@ -12,13 +12,8 @@ import numpy as np
 import soundfile as sf
 import torch
 from fastai.basics import DataBlock,IndexSplitter,TensorBase,TfmdDL,TfmdLists,ItemTransform,set_seed
-from fastproaudio.data.chunks import *
-from fastproaudio.data.files import *
-from fastproaudio.data.loaders import *
-from fastproaudio.data.pairs import *
-from fastproaudio.data.splits import *
-from fastproaudio.io.headers import audio_info
-from fastproaudio.io.recording import read_audio
+from fastproaudio.data import *
+from fastproaudio.io import audio_info, read_audio
 
 sr = 44100
 

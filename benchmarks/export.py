@@ -12,16 +12,10 @@ from pathlib import Path
 import torch
 from torch import nn
 from fastproaudio.dsp import noise
+from fastproaudio.export import export, load_effect
 from fastproaudio.export.checks import block_speeds
-from fastproaudio.export.target import export, load_effect
 from fastproaudio.export.nam import render_nam
-from fastproaudio.models.fir import FIR
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.nam import NAMWaveNet
-from fastproaudio.models.nam_lstm import NAMLSTM
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.models import FIR, LSTMEffect, NAMLSTM, NAMWaveNet, TCN, UNet1d, WaveNet
 
 SR,SIZES = 48000,(64, 128, 256, 1024, 4096)
 SUFFIX = dict(nn_tilde='.ts', onnx='.onnx', torch_export='.pt2')

@@ -13,8 +13,8 @@ import argparse,time,warnings
 import numpy as np
 import torch
 from torch import nn
-from fastproaudio.generate.sampler import sample, sample_blocks, sample_naive
-from fastproaudio.models.sample_wavenet import SampleWaveNet
+from fastproaudio.generate import sample, sample_blocks, sample_naive
+from fastproaudio.models import SampleWaveNet
 
 CPP = {('small', 1):218_877, ('small', 16):478_773, ('large', 1):4_139, ('large', 16):53_375,
        ('lstm256', 1):108_077, ('lstm256', 16):185_665, ('lstm512', 1):6_321, ('lstm512', 16):50_718, ('lstm1024', 1):1_505,

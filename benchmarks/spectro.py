@@ -14,12 +14,10 @@ logging.disable(logging.CRITICAL)
 os.environ['NNAUDIO_DISABLE_CITATION_REMINDER'] = '1'
 import numpy as np
 import torch
-from fastproaudio.spectral.cqt import cqt_freqs, cqt_kernel, cqt_lengths
+from fastproaudio.spectral import *
 from fastproaudio.dsp import noise, pluck, sweep
-from fastproaudio.spectral.cfp import *
-from fastproaudio.spectral.gammatone import *
-from fastproaudio.spectral.griffinlim import *
-from fastproaudio.spectral.frames import get_window
+from fastproaudio.spectral import CQT, get_window, InvertibleCQT, iSTFT, MelSpectrogram, MFCC, STFT, VQT
+from fastproaudio.spectral.cqt import cqt_freqs, cqt_kernel, cqt_lengths
 from fastproaudio.spectral.mel import mel_bank
 
 sr,n_fft,hop = 22050,2048,512

@@ -14,12 +14,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fastproaudio.dsp import noise
-from fastproaudio.live.live import Live
-from fastproaudio.models.fir import FIR
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.nam import NAMWaveNet
-from fastproaudio.models.tcn import TCN, TCNModel
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.live import Live
+from fastproaudio.models import FIR, LSTMEffect, NAMWaveNet, TCN, TCNModel, WaveNet
 
 MODELS = dict(tcn16=lambda: TCN(channel_width=16), tcn32=TCN, microtcn=lambda: TCNModel(2, causal=True, dilation_growth=2), nam=NAMWaveNet,
               nam_nano=lambda: NAMWaveNet('nano'), wavenet=WaveNet, lstm=LSTMEffect, fir=FIR)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['db2amp', 'amp2db', 'rms_db', 'peak_db', 'sine', 'sweep', 'noise', 'impulse', 'pluck', 'mu_law_encode',
-           'mu_law_decode', 'frame', 'overlap_add', 'delay', 'preemphasis', 'fft_conv', 'best_gain', 'correlate',
-           'best_fir', 'resample', 'check_wave', 'check_samples', 'one_thread']
+           'mu_law_decode', 'frame', 'delay', 'preemphasis', 'fft_conv', 'best_gain', 'best_fir', 'resample',
+           'one_thread']
 
 # %% ../nbs/00_dsp.ipynb #f4e44fa2
 import math
@@ -123,7 +123,7 @@ def mu_law_decode(
     y = tokens.float()/mu*2 - 1
     return y.sign()*torch.expm1(y.abs()*math.log1p(mu))/mu
 
-# %% ../nbs/00_dsp.ipynb #23d49a42
+# %% ../nbs/00_dsp.ipynb #176db559
 def frame(
     x:Tensor, # Waveform `(..., samples)`
     n:int, # Frame length, samples
@@ -133,6 +133,7 @@ def frame(
     if x.shape[-1]<n: raise ValueError(f"expected at least {n} samples for one frame, got {x.shape[-1]}")
     return x.unfold(-1, n, hop)
 
+# %% ../nbs/00_dsp.ipynb #23d49a42
 def overlap_add(
     frames:Tensor, # `(..., frames, n)`
     hop:int, # Distance between frames, samples
@@ -177,7 +178,7 @@ def best_gain(
     "The gain `g` for which `g*x` is nearest to `y` in the least-squares sense; 0 for a silent input."
     return (x*y).sum()/x.pow(2).sum().clamp(min=1e-20)
 
-# %% ../nbs/00_dsp.ipynb #7a7ab886
+# %% ../nbs/00_dsp.ipynb #e8570063
 def correlate(
     x:Tensor, # `(samples,)`
     y:Tensor, # `(samples,)`
@@ -217,6 +218,7 @@ def _solve_toeplitz(r, p, n_iter):
         way = z + gain/before*way
     return h
 
+# %% ../nbs/00_dsp.ipynb #7a7ab886
 def best_fir(
     x:Tensor, # Input `(..., samples)`; channels and items are pooled
     y:Tensor, # Target, same shape; silent after its end

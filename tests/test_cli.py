@@ -8,14 +8,11 @@ from functools import partial
 import pytest
 import torch
 
-from fastproaudio.train import auto
 from fastproaudio.cli import main
 from fastproaudio.dsp import noise, sine
-from fastproaudio.export.target import load_effect
-from fastproaudio.export.network import load_network
-from fastproaudio.io.headers import audio_info
-from fastproaudio.io.recording import read_audio
-from fastproaudio.io.writers import write_audio
+from fastproaudio.export import load_effect, load_network
+from fastproaudio.io import audio_info, read_audio, write_audio
+from fastproaudio.train import auto
 
 SR = 16000
 

@@ -7,17 +7,11 @@ import pytest
 import soundfile as sf
 import torch
 from fastai.data.all import DataBlock,IndexSplitter
-from fastproaudio.data import chunks
-from fastproaudio.io import headers, recording
-from fastproaudio.data.chunks import *
-from fastproaudio.data.files import *
-from fastproaudio.data.loaders import *
-from fastproaudio.data.pairs import *
-from fastproaudio.data.splits import *
-from fastproaudio.data.datasets import SpeechCommands
-from fastproaudio.io.headers import audio_info
-from fastproaudio.io.recording import read_audio
-from fastproaudio.data.tokens import *
+from fastproaudio.data import *
+from fastproaudio.data import SpeechCommands, chunks
+from fastproaudio.data.chunks import grid_starts
+from fastproaudio.data.files import AudioFile
+from fastproaudio.io import audio_info, headers, read_audio, recording
 
 torch.set_num_threads(1)
 sr,opts = 8000,dict(chunk_len=200, bs=8, seed=0, device='cpu', check=False)
@@ -140,8 +134,6 @@ def test_small_folders_leave_nothing_behind(tmp_path, fresh):
     assert not (tmp_path/'cache').exists()
 
 LOAD = """import sys
-from fastproaudio.data import *
-from fastproaudio.io import headers
 n,real = [],headers._read_info
 headers._read_info = lambda p: n.append(p) or real(p)
 for i in range(3): AudioDataLoaders.from_folder(sys.argv[1], chunk_len=200, bs=8, device='cpu', check=False)
@@ -241,7 +233,6 @@ def test_chunks_take_no_memory(tmp_path):
 
 RSS = """import sys,torch,gc
 torch.set_num_threads(1)
-from fastproaudio.data import *; from fastproaudio.data import *
 more = dict(device='cpu', check=False, num_workers=int(sys.argv[2]))
 dls = AudioDataLoaders.from_folder(sys.argv[1], chunk_len=100, bs=4, **more)
 rss = lambda: int(open('/proc/self/statm').read().split()[1])*4096

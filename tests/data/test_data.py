@@ -14,17 +14,11 @@ from fastai.data.all import (CategoryBlock,DataBlock,IndexSplitter,ItemGetter,Ra
                              Transform,cast,parent_label)
 from torch import Tensor,nn
 from torch.nn import functional as F
-from fastproaudio.data.show import *
-from fastproaudio.data.tensors import *
-from fastproaudio.data.chunks import *
-from fastproaudio.data.files import *
-from fastproaudio.data.loaders import *
-from fastproaudio.data.pairs import *
-from fastproaudio.data.splits import *
+from fastproaudio.data import *
+from fastproaudio.io import *
+from fastproaudio.data.files import AudioFile
+from fastproaudio.data.splits import cut_tails
 from fastproaudio.dsp import noise, sine
-from fastproaudio.io.headers import *
-from fastproaudio.io.recording import *
-from fastproaudio.io.writers import *
 
 sr = 8000
 torch.set_num_threads(1)

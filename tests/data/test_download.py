@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from fastai.data.external import URLs
-from fastproaudio.data import download, fetch
-from fastproaudio.data.files import get_audio_files
-from fastproaudio.data.download import get_audio_data, zenodo_url_to_data_url
+from fastproaudio.data import download, fetch, get_audio_data, get_audio_files, zenodo_url_to_data_url
 
 md5 = lambda b: hashlib.md5(b).hexdigest()
 

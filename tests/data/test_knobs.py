@@ -8,20 +8,14 @@ import pytest
 import torch
 from fastai.callback.schedule import *
 
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data import *
+from fastproaudio.train import *
+from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise
-from fastproaudio.export.target import export, load_effect
-from fastproaudio.io.recording import read_audio
-from fastproaudio.io.writers import write_audio
-from fastproaudio.data.knobs import *
-from fastproaudio.data.tables import *
-from fastproaudio.train.panel import *
-from fastproaudio.train.effects import effects_learner
-from fastproaudio.models.model import run_long
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.export import export, load_effect
+from fastproaudio.io import read_audio, write_audio
+from fastproaudio.models import LSTMEffect, run_long, TCN, UNet1d, WaveNet
+from fastproaudio.train import effects_learner
 from test_models import MODELS, make_input
 
 WITH_KNOBS = {k: v for k, v in MODELS.items() if 'knobs' in k}

@@ -3,12 +3,9 @@ import errno,os,signal,subprocess,sys,time
 
 import pytest
 import soundfile as sf
-from fastproaudio.data.files import get_audio_files
+from fastproaudio.data import get_audio_files, prepare_audio
 from fastproaudio.dsp import noise
-from fastproaudio.io.headers import audio_info
-from fastproaudio.io.recording import read_audio
-from fastproaudio.io.writers import write_audio
-from fastproaudio.data.prepare import prepare_audio
+from fastproaudio.io import audio_info, read_audio, write_audio
 
 def folder(d, k=6, n=8000):
     (d/'in').mkdir()

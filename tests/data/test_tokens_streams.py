@@ -7,14 +7,13 @@ import torch
 from fastai.basics import Callback, CancelFitException, Path, first
 import fastai.callback.schedule  # gives learners fit_one_cycle and lr_find  # noqa: F401
 
-from fastproaudio.train.callbacks import CarryState
-from fastproaudio.train.next_sample import autoregressive_learner, next_baselines
-from fastproaudio.data.tensors import AudioTensor, AudioTokens
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data import AudioDataLoaders, AudioTensor, AudioTokens, MuLaw
 from fastproaudio.dsp import noise, sine
-from fastproaudio.io.writers import write_audio
-from fastproaudio.models.sample_lstm import SampleLSTM
-from fastproaudio.data.tokens import MuLaw
+from fastproaudio.io import write_audio
+from fastproaudio.models import SampleLSTM
+from fastproaudio.train import autoregressive_learner
+from fastproaudio.train.callbacks import CarryState
+from fastproaudio.train.next_sample import next_baselines
 
 torch.set_num_threads(1)
 

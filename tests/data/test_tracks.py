@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from fastproaudio.data.chunks import *
-from fastproaudio.data.files import *
-from fastproaudio.data.loaders import *
-from fastproaudio.data.pairs import *
-from fastproaudio.data.splits import *
-from fastproaudio.io.headers import audio_info
-from fastproaudio.io.recording import read_audio
-from fastproaudio.io.writers import write_audio
-from fastproaudio.train.effects import effects_learner
-from fastproaudio.models.tcn import TCN
-from fastproaudio.data.stems import *
+from fastproaudio.data import *
+from fastproaudio.data.stems import unpack_stems
+from fastproaudio.io import audio_info, read_audio, write_audio
+from fastproaudio.models import TCN
+from fastproaudio.train import effects_learner
 
 torch.set_num_threads(1)
 sr = 8000

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastproaudio.dsp import noise
-from fastproaudio.export import audacity as A
-from fastproaudio.export.target import export, load_effect
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
+from fastproaudio.export import audacity as A, export, load_effect
+from fastproaudio.export.target import frozen_copy
+from fastproaudio.models import TCN, UNet1d
 
 SR = 44100
 SCHEMA = dict(type='object', required=['sample_rate', 'domain_tags', 'short_description', 'long_description',

@@ -7,18 +7,14 @@ import torch
 from torch import nn
 
 from fastproaudio.dsp import noise
-from fastproaudio.export.target import TARGETS, export, load_effect
-from fastproaudio.export.nam_schema import parse_nam
-from fastproaudio.export.nam_player import play_nam
+from fastproaudio.export import export, load_effect
 from fastproaudio.export.nam import import_nam, render_nam
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.nam import nam_weights, NAMWaveNet, set_nam_weights
-from fastproaudio.models.nam_lstm import NAMLSTM
+from fastproaudio.export.nam_player import play_nam
+from fastproaudio.export.nam_schema import parse_nam
+from fastproaudio.export.target import TARGETS
+from fastproaudio.models import LSTMEffect, NAMLSTM, NAMWaveNet, SampleWaveNet, TCN, UNet1d, WaveNet
+from fastproaudio.models.nam import nam_weights, set_nam_weights
 from fastproaudio.models.nam_other import FILMS, NAMConvNet, NAMFullWaveNet, NAMLinear
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.sample_wavenet import SampleWaveNet
-from fastproaudio.models.wavenet import WaveNet
 
 torch.set_num_threads(1)
 HAVE_ONNX = all(importlib.util.find_spec(m) for m in ('onnx', 'onnxscript', 'onnxruntime'))

@@ -5,17 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from fastproaudio.data import Knob, Knobs
 from fastproaudio.dsp import noise, sine
-from fastproaudio.export.target import export, load_effect
-from fastproaudio.export.rtneural import render_rtneural
+from fastproaudio.export import export, load_effect
 from fastproaudio.export.nn_tilde import LiveModel, render_nn_tilde
-from fastproaudio.data.knobs import Knob, Knobs
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.nam import NAMWaveNet
-from fastproaudio.models.nam_lstm import NAMLSTM
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.export.rtneural import render_rtneural
+from fastproaudio.models import LSTMEffect, NAMLSTM, NAMWaveNet, TCN, UNet1d, WaveNet
 
 torch.set_num_threads(1)
 RTNEURAL = pytest.mark.skipif(not os.environ.get('FASTPROAUDIO_RTNEURAL_RENDER'),

@@ -6,11 +6,8 @@ import torch
 from torch import nn
 
 from fastproaudio.dsp import noise
-from fastproaudio.export.target import export, load_effect
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.nam import NAMWaveNet
-from fastproaudio.models.nam_lstm import NAMLSTM
-from fastproaudio.models.tcn import TCN
+from fastproaudio.export import export, load_effect
+from fastproaudio.models import LSTMEffect, NAMLSTM, NAMWaveNet, TCN
 
 torch.set_num_threads(1)
 HAVE_ONNX = all(importlib.util.find_spec(m) for m in ('onnx', 'onnxscript', 'onnxruntime'))

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from fastproaudio.dsp import mu_law_decode
-from fastproaudio.generate.sampler import generate, generate_blocks, sample, sample_blocks, sample_naive
-from fastproaudio.models.sample_lstm import SampleLSTM
-from fastproaudio.models.sample_wavenet import SampleWaveNet
+from fastproaudio.generate import generate, generate_blocks, sample, sample_blocks, sample_naive
+from fastproaudio.models import SampleLSTM, SampleWaveNet
 
 numba = pytest.mark.skipif(importlib.util.find_spec('numba') is None, reason='numba is an extra')
 ENGINES = ['eager', pytest.param('numba', marks=numba)]

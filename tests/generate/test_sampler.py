@@ -8,21 +8,15 @@ import torch
 from fastai.basics import Path, parent_label
 import fastai.callback.schedule  # noqa: F401  (gives learners fit_one_cycle)
 
-from fastproaudio.train.next_sample import autoregressive_learner, compare_learners
-from fastproaudio.data.tensors import AudioTensor
-from fastproaudio.data.loaders import AudioDataLoaders
-from fastproaudio.dsp import noise, sine
-from fastproaudio.generate.sampler import generate, generate_blocks, sample, sample_blocks
-from fastproaudio.io.writers import write_audio
-from fastproaudio.models.sample_lstm import SampleLSTM
-from fastproaudio.models.seq2seq import ConvSummary, Seq2Seq
-from fastproaudio.models.gan import Discriminator, Generator
-from fastproaudio.models.sample_wavenet import SampleWaveNet
-from fastproaudio.data.prepare import prepare_audio
-from fastproaudio.train.seq2seq import gan_learner, seq2seq_learner
+from fastproaudio.data import (AudioDataLoaders, AudioTensor, logit_to_categorical, mu_law_decoding,
+                               mu_law_encoding, prepare_audio, waveform_to_categorical, waveform_to_input)
 from fastproaudio.data.conditions import KnobsOf
-from fastproaudio.data.tokens import (logit_to_categorical, mu_law_decoding, mu_law_encoding,
-                                      waveform_to_categorical, waveform_to_input)
+from fastproaudio.dsp import noise, sine
+from fastproaudio.generate import generate, generate_blocks, sample, sample_blocks
+from fastproaudio.io import write_audio
+from fastproaudio.models import ConvSummary, Discriminator, Generator, SampleLSTM, SampleWaveNet, Seq2Seq
+from fastproaudio.train import autoregressive_learner, gan_learner, seq2seq_learner
+from fastproaudio.train.next_sample import compare_learners
 
 torch.set_num_threads(1)
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from fastproaudio.io import *
 from fastproaudio.dsp import noise, sine
-from fastproaudio.io.headers import *
-from fastproaudio.io.recording import *
-from fastproaudio.io.writers import *
+from fastproaudio.io.recording import resample_audio
 
 sr = 22050
 formats = {'w16.wav':('WAV','PCM_16'), 'w24.wav':('WAV','PCM_24'), 'w32.wav':('WAV','PCM_32'), 'wf.wav':('WAV','FLOAT'),

@@ -7,19 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from fastproaudio.generate import sample
 from fastproaudio.generate.cuda_engine import GraphEngine, LSTMStep, WaveNetStep
 from fastproaudio.generate.prompt import as_prompt
 from fastproaudio.generate.torch_engine import prefill as _prefill
-from fastproaudio.generate.sampler import sample
+from fastproaudio.live import Live
 from fastproaudio.live.networks import PLAYERS
-from fastproaudio.live.live import Live
-from fastproaudio.models.sample_lstm import SampleLSTM
-from fastproaudio.models.nam import NAMWaveNet
-from fastproaudio.models.fir import FIR, Parallel
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.sample_wavenet import SampleWaveNet
-from fastproaudio.models.wavenet import Block, WaveNet
+from fastproaudio.models import (Block, FIR, LSTMEffect, NAMWaveNet, Parallel, SampleLSTM, SampleWaveNet, TCN,
+                                 WaveNet)
 
 from test_models import MODELS as LISTED, make_input
 

@@ -3,10 +3,7 @@ import pytest
 import torch
 
 from fastproaudio.dsp import noise
-from fastproaudio.models import blocks
-from fastproaudio.models.nam import NAMWaveNet
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.models import blocks, NAMWaveNet, TCN, WaveNet
 
 PRELU = dict(type='PReLU', negative_slopes=[.1, .4, .2])
 ARRAYS = [dict(n_in=1, channels=3, dilations=[1, 7], ks=[3, 1], acts=[PRELU, 'Fasttanh'], gated=False, head=2,

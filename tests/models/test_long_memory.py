@@ -3,15 +3,14 @@ import pytest
 import torch
 from fastai.basics import first, nn, set_seed
 
-from fastproaudio.train.callbacks import CarryState
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data import AudioDataLoaders, Knob
 from fastproaudio.dsp import noise
-from fastproaudio.io.writers import write_audio
-from fastproaudio.data.knobs import Knob
-from fastproaudio.train.effects import effects_learner
-from fastproaudio.losses.effects import effects_loss
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.sidechain import SideChain, spread_memory
+from fastproaudio.io import write_audio
+from fastproaudio.losses import effects_loss
+from fastproaudio.models import LSTMEffect, SideChain
+from fastproaudio.models.sidechain import spread_memory
+from fastproaudio.train import effects_learner
+from fastproaudio.train.callbacks import CarryState
 
 SR = 8000
 torch.set_num_threads(1)
@@ -117,7 +116,7 @@ def test_chunks_must_end_with_a_frame(pair):
 def test_networks_without_state_train_on_streams_as_ever(pair):
     net = SideChain(hop=8, frames=8, channels=4, width=4, n_layers=2)
     learn = effects_learner(loaders(pair, chunk_len=256), net, checkpoint=None)
-    assert not any(isinstance(c, CarryEffect) for c in learn.cbs)
+    assert not any(isinstance(c, CarryState) for c in learn.cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
 
 

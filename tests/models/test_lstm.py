@@ -8,15 +8,13 @@ import torch
 from fastai.basics import Callback, first, load_learner, set_seed
 import fastai.callback.schedule  # gives learners fit_one_cycle and lr_find  # noqa: F401
 
-from fastproaudio.train.next_sample import ActivationReg, autoregressive_learner, NextBaselines
-from fastproaudio.data.tensors import AudioTensor
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data import AudioDataLoaders, AudioTensor
 from fastproaudio.dsp import mu_law_encode, noise, sine
-from fastproaudio.generate.sampler import sample
-from fastproaudio.io.writers import write_audio
-from fastproaudio.train.effects import effects_learner
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.sample_lstm import SampleLSTM
+from fastproaudio.generate import sample
+from fastproaudio.io import write_audio
+from fastproaudio.models import LSTMEffect, SampleLSTM
+from fastproaudio.train import autoregressive_learner, effects_learner, NextBaselines
+from fastproaudio.train.next_sample import ActivationReg
 
 torch.set_num_threads(1)
 

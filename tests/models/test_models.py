@@ -7,15 +7,8 @@ import torch
 from torch import nn
 
 from fastproaudio.dsp import noise
-from fastproaudio.models.model import AudioModel, run_long
-from fastproaudio.models.fir import FIR, Parallel
-from fastproaudio.models.nam import NAMWaveNet
-from fastproaudio.models.nam_lstm import NAMLSTM
-from fastproaudio.models.lstm import LSTMEffect
-from fastproaudio.models.sidechain import SideChain
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.wavenet import Block, WaveNet
+from fastproaudio.models import (AudioModel, Block, FIR, LSTMEffect, NAMLSTM, NAMWaveNet, Parallel, run_long,
+                                 SideChain, TCN, UNet1d, WaveNet)
 
 def _noisy(m):
     "A filter that is not just the dry signal."

@@ -6,15 +6,12 @@ import pytest
 import torch
 from fastai.basics import Callback, set_seed
 
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data import AudioDataLoaders, prepare_audio
 from fastproaudio.dsp import noise, sine
-from fastproaudio.io.headers import audio_info
-from fastproaudio.io.writers import write_audio
-from fastproaudio.models.seq2seq import ConvSummary, Seq2Seq
-from fastproaudio.models.gan import Discriminator, Generator
-from fastproaudio.data.prepare import prepare_audio
-from fastproaudio.train.seq2seq import (autoencoder_learner, critic_accuracy, gan_learner, PrevNext,
-                                        seq2seq_learner)
+from fastproaudio.io import audio_info, write_audio
+from fastproaudio.models import ConvSummary, Discriminator, Generator, Seq2Seq
+from fastproaudio.train import autoencoder_learner, critic_accuracy, gan_learner, seq2seq_learner
+from fastproaudio.train.seq2seq import PrevNext
 
 torch.set_num_threads(1)
 

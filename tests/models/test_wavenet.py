@@ -7,19 +7,17 @@ import torch.nn.functional as F
 
 from fastai.basics import set_seed
 
-from fastproaudio.report.models import analyze
-from fastproaudio.report.recordings import memory_order
-from fastproaudio.report.choose import suggest_model
-from fastproaudio.train.next_sample import autoregressive_learner, next_baselines, NextBaselines
-from fastproaudio.data.loaders import AudioDataLoaders
-from fastproaudio.data.datasets import AR2, ar2_process, Losses, softmax_loss_fn, train_stack_ar
-from fastproaudio.generate.sampler import generate
-from fastproaudio.likelihood import token_nll
+from fastproaudio.data import AR2, ar2_process, AudioDataLoaders, Losses, softmax_loss_fn, train_stack_ar
 from fastproaudio.dsp import mu_law_encode, noise, sine
-from fastproaudio.io.writers import write_audio
-from fastproaudio.models.sample_wavenet import SampleWaveNet
-from fastproaudio.models.wavenet import (Block, build_ar2, build_custom_model, build_wavenet,
-                                         build_wavenet_like, build_wavenet_toy, LpConv, WavenetLike)
+from fastproaudio.generate import generate
+from fastproaudio.io import write_audio
+from fastproaudio.likelihood import token_nll
+from fastproaudio.models import (Block, build_ar2, build_custom_model, build_wavenet, build_wavenet_like,
+                                 build_wavenet_toy, LpConv, SampleWaveNet, WavenetLike)
+from fastproaudio.report import analyze, suggest_model
+from fastproaudio.report.recordings import memory_order
+from fastproaudio.train import autoregressive_learner, NextBaselines
+from fastproaudio.train.next_sample import next_baselines
 
 count = lambda m: sum(p.numel() for p in m.parameters())
 NETS = {

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import signal
-from fastproaudio.data.loaders import AudioDataLoaders
-from fastproaudio.io.recording import read_audio
-from fastproaudio.io.writers import write_audio
-from fastproaudio.pairs.check import check_pair, PairCheck
-from fastproaudio.pairs.align import align_pair
+from fastproaudio.data import AudioDataLoaders
+from fastproaudio.io import read_audio, write_audio
+from fastproaudio.pairs import align_pair, check_pair, PairCheck
 
 torch.set_num_threads(1)
 sr,n = 16000,16000*9

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 from fastproaudio import Spectrogram
-from fastproaudio.spectral.cqt import cqt_freqs, cqt_kernel, cqt_lengths
+from fastproaudio.spectral import *
 from fastproaudio.dsp import noise, pluck, sine, sweep
-from fastproaudio.spectral.cfp import *
-from fastproaudio.spectral.gammatone import *
-from fastproaudio.spectral.griffinlim import *
-from fastproaudio.spectral.frames import get_window
+from fastproaudio.spectral import (AmplitudeToDB, CQT, get_window, InvertibleCQT, iSTFT, MelSpectrogram, MFCC,
+                                   STFT, VQT)
+from fastproaudio.spectral.cqt import cqt_freqs, cqt_kernel, cqt_lengths
 from fastproaudio.spectral.fft import scale_freqs
 
 sr,n = 16000,9000

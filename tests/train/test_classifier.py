@@ -7,20 +7,17 @@ import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 
-from fastproaudio.models.classifier import *
-from fastproaudio.train.classifier import *
-from fastproaudio.train.labels import *
-from fastproaudio.train.classifier import _warp
-from fastproaudio.data.tensors import AudioSpectrogram, AudioTensor
-from fastproaudio.data.files import get_audio_files
-from fastproaudio.data.loaders import AudioDataLoaders
-from fastproaudio.data.bundled import bundled
+from fastproaudio.models import *
+from fastproaudio.train import *
+from fastproaudio.data import AudioDataLoaders, AudioSpectrogram, AudioTensor, bundled, get_audio_files
 from fastproaudio.dsp import noise, sine
-from fastproaudio.export.libtorch import check_archive
+from fastproaudio.export import export, load_effect
 from fastproaudio.export.audacity import check_inputs
-from fastproaudio.export.target import export, load_effect
-from fastproaudio.io.recording import read_audio
-from fastproaudio.io.writers import write_audio
+from fastproaudio.export.libtorch import check_archive
+from fastproaudio.io import read_audio, write_audio
+from fastproaudio.models.classifier import LogPicture, MelPicture
+from fastproaudio.train.classifier import _warp, class_weights, confusion, EachNet
+from fastproaudio.train.labels import Labeller, SoundEvent
 
 SR = 8000
 

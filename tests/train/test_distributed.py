@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastproaudio.dsp import noise, sine
-from fastproaudio.io.writers import write_audio
+from fastproaudio.io import write_audio
 
 SCRIPT = Path(__file__).with_name('distributed_script.py')
 KINDS = 'pairs', 'streams', 'classifier'

@@ -12,22 +12,16 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastproaudio.train.effects as effects_module
-from fastproaudio.train.callbacks import CPUBF16, AudacityExport, Baselines, ClockSchedule
-from fastproaudio.data.tensors import AudioTensor
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.all import *
+from fastproaudio.data import AudioDataLoaders, AudioTensor
 from fastproaudio.dsp import noise, sine
-from fastproaudio.export.target import load_effect
-from fastproaudio.io.writers import write_audio
-from fastproaudio.train.effects import effects_learner
-from fastproaudio.losses.waves import esr, esr_db, ESRLoss, mae, MSELoss, si_sdr, snr_db
-from fastproaudio.losses.spectra import stft_distance
-from fastproaudio.losses.loudness import lufs_difference
-from fastproaudio.losses.effects import Crop_Loss, crop_mse
-from fastproaudio.models.model import AudioModel, run_long
-from fastproaudio.models.fir import FIR, Parallel
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.wavenet import WaveNet
+from fastproaudio.export import load_effect
+from fastproaudio.io import write_audio
+from fastproaudio.losses import (Crop_Loss, crop_mse, esr, esr_db, ESRLoss, lufs_difference, mae, MSELoss, si_sdr,
+                                 snr_db, stft_distance)
+from fastproaudio.models import AudioModel, FIR, Parallel, run_long, TCN, UNet1d, WaveNet
+from fastproaudio.train import AudacityExport, Baselines, ClockSchedule, effects_learner
+from fastproaudio.train.callbacks import CPUBF16
 
 SR,N,CHUNK = 8000,6000,512
 
@@ -197,7 +191,6 @@ def test_stereo_goes_channel_by_channel(tmp_path):
 
 FRESH = '''
 import sys, warnings
-from fastproaudio.all import *
 torch.set_num_threads(1)
 warnings.simplefilter('ignore')
 for f in sys.argv[1:]:

@@ -9,19 +9,13 @@ import torch
 from fastai.basics import Callback, set_seed
 
 import fastproaudio.train.hear as listening_module
-from fastproaudio.train.next_sample import autoregressive_learner
-from fastproaudio.train.checkpoint import Checkpoint
-from fastproaudio.train.checkpoint import get_rng
-from fastproaudio.train.classifier import classifier_learner
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise, sine
-from fastproaudio.io.writers import write_audio
-from fastproaudio.train.effects import effects_learner
-from fastproaudio.train.hear import Listening, WandBAudio
-from fastproaudio.models.sample_lstm import SampleLSTM
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models.unet import UNet1d
-from fastproaudio.models.sample_wavenet import SampleWaveNet
+from fastproaudio.io import write_audio
+from fastproaudio.models import SampleLSTM, SampleWaveNet, TCN, UNet1d
+from fastproaudio.train import (autoregressive_learner, Checkpoint, classifier_learner, effects_learner,
+                                Listening, WandBAudio)
+from fastproaudio.train.checkpoint import get_rng
 
 SR = 8000
 

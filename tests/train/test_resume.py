@@ -12,12 +12,11 @@ from fastai.callback.training import GradientAccumulation
 from torch import nn
 
 import fastproaudio.train.checkpoint as checkpoint_module
-from fastproaudio.train.checkpoint import Checkpoint
-from fastproaudio.train.checkpoint import read_checkpoint
-from fastproaudio.data.loaders import AudioDataLoaders
+from fastproaudio.data import AudioDataLoaders
 from fastproaudio.dsp import noise
-from fastproaudio.io.writers import write_audio
-from fastproaudio.train.effects import effects_learner
+from fastproaudio.io import write_audio
+from fastproaudio.train import Checkpoint, effects_learner
+from fastproaudio.train.checkpoint import read_checkpoint
 
 SCRIPT = Path(__file__).with_name('resume_script.py')
 KINDS = ['effects', 'lstm', 'wavenet', 'classifier']

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fastproaudio.dsp import fft_conv, noise
-from fastproaudio.io.writers import write_audio
-from fastproaudio.train.auto import train_effect
+from fastproaudio.io import write_audio
+from fastproaudio.train import train_effect
 
 SR = 16000
 

@@ -5,16 +5,14 @@ import pytest
 import torch
 
 from fastproaudio.dsp import noise
-from fastproaudio.export.target import export, load_effect
+from fastproaudio.export import export, load_effect
 from fastproaudio.export.nn_tilde import step_of
+from fastproaudio.models import AudioModel, blocks, TCN
 
 OWN = '''
 from typing import List, Optional, Tuple
 import torch
 from torch import Tensor, nn
-from fastproaudio.models.blocks import AudioModel
-from fastproaudio.models.tcn import TCN
-from fastproaudio.models import blocks
 
 class Louder(TCN):
     "A network of the library, with other numbers."
