@@ -285,7 +285,7 @@ def test_the_table_is_the_list_it_stands_for(tmp_path, left, right, read_len, le
     assert len({tuple(r) for r in reads[:3].tolist()}) == min(3, n_reads)
 
 def test_orders_follow_the_seed_and_change():
-    t = data.ChunkTable(np.arange(3), np.zeros(3, int), np.array([5, 0, 9]), np.full(3, 999), 10, per_read=2)
+    t = chunks.ChunkTable(np.arange(3), np.zeros(3, int), np.array([5, 0, 9]), np.full(3, 999), 10, per_read=2)
     assert len(t) == 14 and set(t[:, 0]) == {0, 2}
     a,b,c = [t.shuffled(np.random.default_rng(s), 2).tolist() for s in (0, 0, 1)]
     assert a == b != c
