@@ -58,6 +58,18 @@ def whole(
     says = says or f"expected {name} {_span(low, high)}, a whole number"
     raise ValueError(f"{says}, got {short(v)}{hint}")
 
+def rate(
+    v, # Candidate
+    name:str='sr', # What it is, for messages
+    low:int=1, # Least, Hz
+    high:int=None, # Most, Hz; None: any
+    hint:str='', # What else to say, from `; ` on
+    says:str='', # How the message begins, as in `whole`
+) -> int: # Hz
+    "Raise `ValueError` unless `v` is a sample rate: a whole number, which may be written `48e3`."
+    if is_real(v) and not is_whole(v) and v==int(v): v = int(v)
+    return whole(v, name, low, high, hint, says)
+
 def real(
     v, # Candidate
     name:str='', # What it is, for messages
@@ -92,14 +104,13 @@ def alike(
     wanted, # What the other has
     name:str='', # Whose `got` it is, for messages
     unit:str='', # ` Hz`, ` channel(s)`; '': none, as for shapes
-    why:str='', # Where `wanted` comes from: `which the model was trained at`
+    why:str='', # Where `wanted` comes from: `, which the model was trained at`
     hint:str='', # What to do, from `; ` on
 ): # `got`
     "Raise `ValueError` unless two rates, numbers of channels or shapes are the same."
     if got==wanted: return got
     begin = f"{name}: expected" if name else "expected"
-    because = f", {why}" if why else ''
-    raise ValueError(f"{begin} {wanted}{unit}{because}, got {got}{unit}{hint}")
+    raise ValueError(f"{begin} {wanted}{unit}{why}, got {got}{unit}{hint}")
 
 # %% ../nbs/01_checks.ipynb #c4ec000a
 def all_finite(
@@ -144,3 +155,27 @@ def finite_sound(
     at += start
     where = f'sample {at} ({at/sr:.3f} s)' if sr else f'sample {at}'
     raise ValueError(f"{name}: expected finite samples, got NaN or Inf at {where}{hint}")
+
+# %% ../nbs/01_checks.ipynb #c4ec0031
+def check_wave(
+    x:Tensor, # Candidate waveform
+    n_ch:int, # Channels required
+):
+    "Raise `ValueError` unless `x` is `(batch, n_ch, samples)` with at least one sample."
+    if x.ndim!=3 or x.shape[1]!=n_ch:
+        hint = "add an axis with x[None]" if x.ndim==2 and x.shape[0]==n_ch else f"give it {n_ch} channels on axis 1"
+        raise ValueError(f"expected (batch, {n_ch}, samples), got {list(x.shape)}; {hint}")
+    if x.shape[-1]==0: raise ValueError(f"expected at least one sample, got shape {list(x.shape)}")
+
+def check_samples(
+    x:Tensor, # Waveform, any shape
+    name:str, # What to call it in the message, usually the file's name
+    silent:bool=False, # Accept silence
+):
+    "Raise `ValueError` if `x` is empty, holds NaN or Inf, or (unless accepted) is all zeros."
+    if x.numel()==0:
+        raise ValueError(f"{name}: expected sound, got zero samples; record it again or leave it out")
+    finite_sound(x, name)
+    if not silent and not (x!=0).any():
+        raise ValueError(f"{name}: expected sound, got {x.shape[-1]} samples of silence; "
+                         "check the recording's input and cable")

@@ -6,7 +6,6 @@
 __all__ = ['get_window']
 
 # %% ../../nbs/03a_spectral.frames.ipynb #20f20514
-import math
 from typing import List, Tuple
 
 import numpy as np

@@ -12,6 +12,7 @@ from fastai.callback.progress import *
 from fastai.callback.schedule import *
 from fastai.callback.training import *
 from fastai.data.all import *
+from ..checks import is_whole
 from ..losses.waves import mae
 from ..models.seq2seq import ConvSummary, Seq2Seq
 from ..data.tensors import AudioTensor
@@ -37,7 +38,7 @@ class PrevNext(ItemTransform):
         self.min_prev = ifnone(min_prev, n_prev)
         self.min_next = ifnone(min_next, n_next)
         self.rng = random.Random(seed)
-        whole_numbers = all(isinstance(n, (int, np.integer)) for n in (n_prev, n_next, self.min_prev, self.min_next))
+        whole_numbers = all(is_whole(n) for n in (n_prev, n_next, self.min_prev, self.min_next))
         if not whole_numbers or not (0<self.min_prev<=n_prev and 0<self.min_next<=n_next):
             raise ValueError("expected whole numbers, 0 < min_prev <= n_prev and 0 < min_next <= n_next, "
                              f"got {min_prev}, {n_prev}, {min_next}, {n_next}")
