@@ -103,8 +103,8 @@ def alike(
     got, # What one has
     wanted, # What the other has
     name:str='', # Whose `got` it is, for messages
-    unit:str='', # ` Hz`, ` channel(s)`; '': none, as for shapes
-    why:str='', # Where `wanted` comes from: `, which the model was trained at`
+    unit:str='', # Said of both: ` Hz`; '': none, as for shapes
+    why:str='', # What `wanted` is, and where it comes from: ` channel(s) as the other files`
     hint:str='', # What to do, from `; ` on
 ): # `got`
     "Raise `ValueError` unless two rates, numbers of channels or shapes are the same."

@@ -12,7 +12,6 @@ from functools import lru_cache
 from fastai.basics import *
 from ..checks import all_finite, alike
 from ..io.recording import check_audio, file_stamp
-from .tensors import AudioTensor
 
 # %% ../../nbs/20e_data.chunks.ipynb #b1415c37
 def grid_starts(
@@ -180,7 +179,7 @@ class ChunkReader:
             for k,(sound,out) in enumerate(zip(self.files[file], outs)):
                 if read_len==self.chunk_len or sound.ram is not None: sound.fill(out[j], start-self.left)
                 else: out[j] = self._long((file, read_start, k), sound, read_len)[:, start-read_start:][:, :self.n]
-                if sign<0 and sound.kind is AudioTensor: np.negative(out[j], out=out[j])
+                if sign<0: np.negative(out[j], out=out[j])
         if self.finite: self._check_finite(chunks, outs)
         return outs
 
@@ -206,7 +205,7 @@ def check_alike(f, sr, n_ch):
     "Raise `ValueError` unless `f` has the rate and the channels of the others."
     convert = f'; pass resample=True and sr={sr}, or convert it once with `resample_file`'
     alike(f.sr, sr, f.path, ' Hz', ' as the other files', convert)
-    alike(f.n_ch, n_ch, f.path, ' channel(s)', ' as the other files', '; mix it, or leave it out')
+    alike(f.n_ch, n_ch, f.path, '', ' channel(s) as the other files', '; mix it, or leave it out')
 
 def match_ends(x, y, trim=False):
     "Raise `ValueError` unless `y` is as long as `x`; with `trim` cut both to the shorter."

@@ -36,7 +36,6 @@ def get_audio_files(
 class AudioFile(GetAttr):
     "A recording, or the samples `start` to `stop` of it; names of a `Path` work on it too."
     _default = 'path'
-    kind = AudioTensor # What a batch of it is
     def __init__(self,
         path:str|Path, # The file
         start:int=0, # First sample that is scored
@@ -103,7 +102,7 @@ class OpenAudio(Transform):
         convert = '; pass resample=True, or convert it once with `resample_file`'
         if self.sr: alike(f.sr, self.sr, f.path, ' Hz', hint=convert)
         mix = f'; pass n_ch={f.n_ch}, or mix it to {self.n_ch}'
-        if self.n_ch: alike(f.n_ch, self.n_ch, f.path, ' channel(s)', hint=mix)
+        if self.n_ch: alike(f.n_ch, self.n_ch, f.path, why=' channel(s)', hint=mix)
         return f
 
     def open(self, o): return self._check(AudioFile(o, sr=self.sr if self.resample else None))

@@ -223,7 +223,7 @@ class ChunkDL(_CaptionedDL):
         waves = iter(self.reader(chunks))
         def column(elements):
             if not isinstance(elements[0], AudioFile): return self._labels(elements, chunks)
-            return elements[0].kind(torch.from_numpy(next(waves)), sr=self.sr, rows=rows)
+            return AudioTensor(torch.from_numpy(next(waves)), sr=self.sr, rows=rows)
         return tuple(map(column, zip(*[self.rows[i] for i in chunks[:, 0]])))
 
     def _labels(self, labels, chunks):

@@ -75,7 +75,7 @@ def get_pairs(
 def check_channels(pair):
     "Raise `ValueError` unless input and target have as many channels."
     x,y = [o if isinstance(o, AudioFile) else AudioFile(o) for o in pair]
-    alike(y.n_ch, x.n_ch, y.path, ' channel(s)', f' as in its input {x.path}',
+    alike(y.n_ch, x.n_ch, y.path, '', f' channel(s) as in its input {x.path}',
           f'; mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that')
 
 # %% ../../nbs/20g_data.pairs.ipynb #3f8f2aea

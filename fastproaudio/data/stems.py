@@ -78,7 +78,7 @@ def _alike(files, pad):
         like = f' as in {infos[0].path}'
         alike(i.sr, infos[0].sr, i.path, ' Hz', like, '; convert it with `prepare_audio`')
         cut = '; cut them alike, or pass pad=True for silence at the end of the shorter'
-        if not pad: alike(i.n, infos[0].n, i.path, ' samples', like, cut)
+        if not pad: alike(i.n, infos[0].n, i.path, '', f' samples{like}', cut)
     return infos
 
 def _read_mc(infos, start, n):
@@ -231,8 +231,9 @@ def _check_stem(x, y, mix, trim):
     "Raise `ValueError` unless two tracks are of one recording."
     like = f' as in {x.path}'
     alike(y.sr, x.sr, y.path, ' Hz', like, f'; pass resample=True and sr={x.sr}')
-    if not trim: alike(y.n, x.n, y.path, ' samples', like, '; cut them alike, or pass trim=True if they start together')
-    if mix: alike(y.n_ch, x.n_ch, y.path, ' channel(s)', like, '; mix it')
+    cut = '; cut them alike, or pass trim=True if they start together'
+    if not trim: alike(y.n, x.n, y.path, '', f' samples{like}', cut)
+    if mix: alike(y.n_ch, x.n_ch, y.path, '', f' channel(s){like}', '; mix it')
 
 # %% ../../nbs/20o_data.stems.ipynb #3b83a2e6
 def get_songs(

@@ -184,7 +184,7 @@ class Recording:
     "A sound that is read in parts, float32 `(channels, samples)`: a file, an array or a tensor."
     def __init__(self,
         src, # Path; or array or tensor `(channels, samples)` or `(samples,)`, float of full scale 1 or int16
-        sr:Optional[int]=None, # Its sample rate, Hz; None: the one that it carries
+        sr:Optional[int]=None, # Its sample rate, Hz; None: the one that it carries; 0: not known
         name:Optional[str]=None, # What errors call it, None: its path, or `recording`
         resample:bool=False, # Convert another rate to `sr`, in memory; otherwise it is refused
         finite:bool=True, # Refuse NaN and Inf where they are read
@@ -210,7 +210,7 @@ class Recording:
         self.info = None
         self.samples = _as_samples(src, self.name)
         self.sr = getattr(src, 'sr', None) or sr
-        if not self.sr:
+        if self.sr is None:
             raise ValueError(f"{self.name}: expected its sample rate, got none; pass sr=44100 or what it is")
         self.n_ch,self.n = self.samples.shape
 

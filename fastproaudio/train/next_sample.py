@@ -215,8 +215,8 @@ class GoesOn:
         if prompt is None: return torch.full((self._n_ch,), self._mu.silence) if self._n_ch>1 else None
         if isinstance(prompt, (str, Path)): prompt = self._tail(prompt)
         rate = getattr(prompt, 'sr', None)
-        trained = ', which the model was trained at'
-        if rate: alike(rate, self.dls.sr, 'prompt', ' Hz', trained, '; convert it with `resample_audio`')
+        why = ', which the model was trained at'
+        if rate: alike(rate, self.dls.sr, 'prompt', ' Hz', why, '; convert it with `resample_audio`')
         x = heard_sound(prompt)
         if self._n_ch==1 or not x.is_floating_point(): return x
         finite(x, name='prompt', hint='; clean the recording')
@@ -278,8 +278,8 @@ class NextSampleLearner(GoesOn, AudioLearner):
         with in_eval(model):
             if local is not None: local = model.spread(local, sound.n*n_ch)
             state = model.init_state(1) if knobs is None else model.init_state(1, knobs)
-            for start in range(0, sound.n, piece):
-                x = sound.read(start, piece)[None].to(device)
+            for start,x in sound.blocks(piece):
+                x = x[None].to(device)
                 if self._mu: x = cast(self._mu(AudioTensor(x)), Tensor)
                 more = () if knobs is None and local is None else (knobs,)
                 if local is not None: more = (knobs, local[..., start:start+x.shape[-1]])
