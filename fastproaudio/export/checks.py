@@ -14,6 +14,7 @@ import torch
 from torch import nn, Tensor
 from ..dsp import noise, one_thread
 from ..checks import rate, real
+from ..models.model import fact
 from ..generate.sampler import generate_blocks
 from .target import frozen_copy, model_of, place_for, rate_of
 
@@ -34,14 +35,14 @@ def fit_for(
                    "play it with generate")
     if streams and not hasattr(model, 'stream'):
         why.append("it cannot run in blocks: give it stream() and init_state(), as AudioModel does")
-    if mono and (getattr(model, 'n_in', 1), getattr(model, 'n_out', 1))!=(1, 1):
+    if mono and (fact(model, 'n_in') or 1, fact(model, 'n_out') or 1)!=(1, 1):
         why.append(f"it has {model.n_in} channels in and {model.n_out} out, and the format 1 and 1")
-    if not knobs and getattr(model, 'n_knobs', 0):
+    if not knobs and fact(model, 'n_knobs'):
         names = getattr(getattr(getattr(obj, 'dls', None), 'knobs', None), 'names', [])
         named = f" ({', '.join(names)})" if names else ''
         why.append(f"it has {model.n_knobs} knobs{named}, and the format none; "
                    "onnx and nn_tilde have controls, audacity bakes a setting")
-    if not lookahead and getattr(model, 'lookahead', 0):
+    if not lookahead and fact(model, 'lookahead'):
         why.append(f"it looks {model.lookahead} samples ahead; train it with causal=True")
     if streams: why += over_time(model)
     if why: raise ValueError(f"{target} cannot play this {type(model).__name__}: "+'; '.join(why))
@@ -51,7 +52,7 @@ def predicts_next(
     model:nn.Module, # Candidate
 ) -> bool: # Is it a generator?
     "Does the model predict the next sample? Such a model says by name what its output means."
-    return isinstance(getattr(model, 'head', None), str)
+    return isinstance(fact(model, 'head'), str)
 
 def over_time(
     model:nn.Module, # Candidate
@@ -243,8 +244,8 @@ def measure_rate(
 
 def _generating(model):
     "The next 256 samples of a generator at each call, its conditions at nought."
-    lengths = dict(knobs=[], local=[2**22//getattr(model, 'hop', 1)])
-    sizes = {name:getattr(model, f'n_{name}', 0) for name in lengths}
+    lengths = dict(knobs=[], local=[2**22//fact(model, 'hop')])
+    sizes = {name:fact(model, f'n_{name}') for name in lengths}
     blocks = generate_blocks(model, seed=0, block=256,
                              **{k:torch.zeros(n, *lengths[k]) for k,n in sizes.items() if n})
     return lambda: next(blocks).shape[-1]
@@ -252,7 +253,7 @@ def _generating(model):
 def _streaming(model):
     "The next 1024 samples of an effect at each call."
     p = next(model.parameters())
-    knobs = [torch.zeros(1, model.n_knobs).to(p)] if getattr(model, 'n_knobs', 0) else []
+    knobs = [torch.zeros(1, model.n_knobs).to(p)] if fact(model, 'n_knobs') else []
     x = torch.zeros(1, model.n_in, 1024).to(p)
     state = model.init_state(1, *knobs)
     return lambda: model.stream(x, state, *knobs)[0].shape[-1]

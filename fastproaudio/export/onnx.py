@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ..models.model import fact
 from .target import ExportReport, Target
 from .trust import first_line
 from .checks import check_tol, file_place, in_one_go, need, probes, whole_file
@@ -247,14 +248,14 @@ def _proto_of(prepared, quantise):
     "The ONNX model that is written."
     model = prepared.model
     knobs = prepared.knobs
-    by_hand = prepared.stream and getattr(model, 'recurrent', False)
+    by_hand = prepared.stream and fact(model, 'recurrent')
     if by_hand: proto,start = _from_lstm(model, knobs)
     else: proto,start = _from_graph(graph_step(model, knobs, prepared.stream), knobs is not None)
     if quantise: proto = _quantised(proto)
     words = dict(prepared.words)
     if prepared.about:
         said = [{k:v for k,v in o.items() if k!='position'} for o in prepared.about]
-        words |= dict(receptive_field=getattr(model, 'receptive_field', 1), knobs=json.dumps(said))
+        words |= dict(receptive_field=fact(model, 'receptive_field') or 1, knobs=json.dumps(said))
     return _finish(proto, start, knobs, words)
 
 def _judge_turned(effect, prepared, tol):

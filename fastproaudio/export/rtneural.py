@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn, Tensor
+from ..models.model import fact
 from .target import ExportReport, frozen_copy, model_of, Target
 from .trust import read_json
 from .checks import (block_speeds, fit_for, in_one_go, largest_difference, probes,
@@ -22,9 +23,7 @@ from .rtneural_player import guitarml_player, rtneural_player
 # %% ../../nbs/15p_export.rtneural.ipynb #8d094dc9
 def _is_lstm(model):
     "Is it one of our LSTMs?"
-    return getattr(model, 'recurrent', False) and hasattr(model,
-                                                          'lstm') and (hasattr(model,
-                                                                               'dry') or hasattr(model, 'head'))
+    return fact(model, 'recurrent') and hasattr(model, 'lstm') and (hasattr(model, 'dry') or hasattr(model, 'head'))
 
 def _lstm_of(model, target):
     "The arrays of an LSTM, and 1 where the dry sound is added at full level, else 0; `ValueError` for a gain between."

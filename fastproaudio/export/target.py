@@ -16,15 +16,14 @@ import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
 from ..checks import finite, is_real
+from ..models.model import fact, net_of
 
 # %% ../../nbs/15a_export.target.ipynb #df13af70
 def model_of(
     obj, # `nn.Module`, or a fastai `Learner`
 ) -> nn.Module: # The model itself, not a copy
-    "The model in `obj`, out of a data-parallel wrapper if it is in one."
-    is_learner = not isinstance(obj, nn.Module) and hasattr(obj, 'model') and hasattr(obj, 'dls')
-    model = obj.model if is_learner else obj
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): model = model.module
+    "The model in `obj`, out of what holds it for several devices or for the compiler."
+    model = net_of(obj)
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected an nn.Module or a Learner, got {type(obj).__name__}; "
                          "pass learn or learn.model")
@@ -47,7 +46,7 @@ def knobs_for(
 ) -> list:
     "The knobs of a model and where they stand; `ValueError` for a name that is not there or a value out of range."
     model = model_of(obj)
-    about = _known_knobs(obj, getattr(model, 'n_knobs', 0) or 0, knobs)
+    about = _known_knobs(obj, fact(model, 'n_knobs') or 0, knobs)
     if knobs is None: knobs = {}
     if not isinstance(knobs, dict): knobs = _by_name(knobs, about, model)
     names = [k['name'] for k in about]

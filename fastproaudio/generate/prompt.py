@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..dsp import mu_law_encode, one_thread
 from ..checks import finite, real, whole
 from ..likelihood import HEADS
+from ..models.model import fact
 
 # %% ../../nbs/12c_generate.prompt.ipynb #bc212b95
 @contextmanager
@@ -40,9 +41,9 @@ def check_generator(model):
 # %% ../../nbs/12c_generate.prompt.ipynb #fcda5b7d
 def count_of_samples(n):
     "How many samples to generate, checked."
-    return whole(n, low=0, says="expected n >= 0 samples to generate, a whole number")
+    return whole(n, low=0, says="expected n >= 0 samples to generate, a whole number", hint='; call generate(n, prompt)')
 
-def has_tokens(model): return getattr(model, 'head', '')=='categorical'
+def has_tokens(model): return fact(model, 'head')=='categorical'
 def channels_of(model): return 1 if has_tokens(model) else model.n_in
 
 @dataclass
@@ -72,7 +73,7 @@ def check_settings(model, n, temperature, top_k, top_p, batch, beam_width=None, 
 
 def _check_choice(model, n, top_k, top_p, beam_width):
     "The settings that choose among tokens."
-    head = getattr(model, 'head', type(model).__name__)
+    head = fact(model, 'head') or type(model).__name__
     if head!='categorical' and not top_k is top_p is beam_width is None:
         raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower "
                          "the temperature instead")
@@ -155,7 +156,7 @@ def _prompt_tokens(model, x):
 def check_conditions(model, knobs, local):
     "Raise `ValueError` unless the conditions are those that the model has."
     for name,given in (('knobs', knobs), ('local', local)):
-        wanted = getattr(model, f'n_{name}', 0)
+        wanted = fact(model, f'n_{name}')
         if given is not None and not wanted:
             raise ValueError(f"this model has no {name}; build it with n_{name}, or leave them out")
         if given is None and wanted:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..dsp import mu_law_decode
 from ..checks import finite, one_of
 from ..likelihood import draw_token, draw_value
+from ..models.model import fact
 from .prompt import (as_prompt, channels_of, check_batch, check_conditions,
                                           check_generator, check_settings, count_of_samples, has_tokens, ready,
                                           silence)
@@ -29,7 +30,7 @@ def _fast_engine(kind, model, prompt, knobs, local, settings):
     state,out = prefill(model, prompt, knobs, local)
     state = model.step_state(state)
     out = out.float().cpu().numpy()
-    hop = getattr(model, 'hop', 1)
+    hop = fact(model, 'hop')
     frame,phase = divmod(prompt.shape[-1], hop)
     if knobs is not None: knobs = knobs.cpu().numpy()
     if local is not None: local = local[..., min(frame, local.shape[2]-1):].cpu().numpy()

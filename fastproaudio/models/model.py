@@ -91,8 +91,12 @@ class AudioModel(Rebuildable):
     recurrent = False # Has its memory no end? Then `receptive_field` says when the past hardly matters
     predicts = False # Does it say what the next sample may be, instead of playing an effect?
     n_tokens = 0 # Mu-law levels that it predicts; 0: none
+    n_knobs = 0 # Settings, 0..1 each
     n_local = 0 # Channels of a local condition
     hop = 1 # Samples per frame of the local condition
+    lookahead = 0 # Samples that an answer needs from after it
+    stride = 1 # Answers may depend on `time % stride`
+    latency = 0 # Samples by which a stream comes late
     def __init__(self,
         n_in:int, # Channels in
         n_out:int, # Channels out
@@ -248,14 +252,20 @@ class AudioModel(Rebuildable):
 
 # %% ../../nbs/10b_models.model.ipynb #1a7011ab
 def net_of(
-    model:nn.Module, # A network, or what holds one as `module` (several devices) or `_orig_mod` (the compiler)
+    model, # A network; what holds one for several devices or for the compiler; or a learner
 ) -> nn.Module: # The network
-    "The network inside of a wrapper; what is none as it is."
-    while not isinstance(model, AudioModel):
-        inner = getattr(model, 'module', None) or getattr(model, '_orig_mod', None)
-        if not isinstance(inner, nn.Module): return model
-        model = inner
-    return model
+    "The network inside of a wrapper; what is none as it is, also if it has a part that is called `module`."
+    if not isinstance(model, nn.Module): model = getattr(model, 'model', model)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): return net_of(model.module)
+    compiled = getattr(model, '_orig_mod', None)
+    return model if compiled is None else net_of(compiled)
+
+def fact(
+    model, # A network, what holds one, or any module
+    name:str, # Of an attribute of `AudioModel`
+): # What the module says; else what holds for an `AudioModel` that says nothing: its class's default, or None
+    "What a network says of itself."
+    return getattr(net_of(model), name, getattr(AudioModel, name, None))
 
 # %% ../../nbs/10b_models.model.ipynb #9329118c
 def check_tokens(

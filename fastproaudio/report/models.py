@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from fastai.basics import *
-from ..models.model import unpadded
+from ..models.model import fact, unpadded
 from ..models.fir import FIR
 from ..export.checks import measure_rate
 
@@ -29,12 +29,12 @@ def delta_by_gradient(
     model:nn.Module, # A model with `receptive_field`, and `valid` or a causal `forward`
 ) -> int: # Samples
     "The receptive field as a gradient sees it: from the earliest to the latest input sample that reaches one output sample."
-    tokens = getattr(model, 'n_tokens', 0)
+    tokens = fact(model, 'n_tokens')
     model,n = deepcopy(model).double(),model.receptive_field+8
     ch = tokens or model.n_in
     x = torch.linspace(0, 1, ch*n, dtype=torch.float64).reshape(1, ch, n).sin().requires_grad_()
-    more = [torch.rand(1, model.n_knobs, dtype=torch.float64)] if getattr(model, 'n_knobs', 0) else []
-    if getattr(model, 'n_local', 0): more = [more[0] if more else None, torch.rand(1, model.n_local, n, dtype=torch.float64)]
+    more = [torch.rand(1, model.n_knobs, dtype=torch.float64)] if fact(model, 'n_knobs') else []
+    if fact(model, 'n_local'): more = [more[0] if more else None, torch.rand(1, model.n_local, n, dtype=torch.float64)]
     best,g = 0,torch.Generator().manual_seed(0)
     for _ in range(8):                                                      # rectifiers may hide a path under some weights
         with unpadded(model): y = model(x, *more)

@@ -13,6 +13,7 @@ from fastai.basics import *
 from ..io.headers import audio_info
 from ..io.recording import read_audio
 from ..losses.waves import ESRLoss
+from ..models.model import fact
 from ..models.fir import FIR
 from ..pairs.check import check_pair
 from ..export.trust import read_json
@@ -233,7 +234,7 @@ def _held_out(learn, seconds=30):
     "The validation part of the recordings: input, target and prediction, with real context."
     rows = []
     left = int(seconds*learn.dls.sr)
-    past = getattr(learn.model, 'receptive_field', 1)
+    past = fact(learn, 'receptive_field') or 1
     for x,*knobs,y in learn.dls.valid.dataset:
         n = min(x.stop-x.start, y.stop-y.start, left)
         if n<=0: break

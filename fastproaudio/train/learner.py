@@ -17,7 +17,7 @@ from fastai.callback.tracker import *
 from fastai.callback.training import *
 from ..checks import alike
 from ..io.recording import Recording
-from ..models.model import unpadded
+from ..models.model import fact, net_of, unpadded
 from .checkpoint import Checkpoint
 from .callbacks import CPUBF16, ClockSchedule
 from .distributed import distrib_ctx
@@ -27,7 +27,7 @@ class AudioLearner(Learner):
     "A `Learner` whose batches are chunks of sound."
     def _do_one_batch(self):
         try:
-            with unpadded(get_model(self.model)): super()._do_one_batch()
+            with unpadded(net_of(self)): super()._do_one_batch()
         finally:
             for cb in self.cbs: getattr(cb, 'leave', noop)()     # an autocast must not outlive an interruption
 
@@ -94,16 +94,16 @@ def to_fp32(self:AudioLearner):
 @patch
 def summary(self:AudioLearner):
     "What the model is made of, all its parameters counted, and how far it hears."
-    net = get_model(self.model)
+    net = net_of(self)
     sr = getattr(self.dls, 'sr', None)
     n_all = sum(p.numel() for p in net.parameters())
     n_trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     line = f"{type(net).__name__}: {n_all:,} parameters in all, {n_trained:,} trained"
-    heard = getattr(net, 'receptive_field', None)
+    heard = fact(net, 'receptive_field')
     if heard:
         line += f"; receptive field {heard:,} samples"
         if sr: line += f" ({1000*heard/sr:.1f} ms)"
-        line += f", {net.lookahead} of them ahead"
+        line += f", {fact(net, 'lookahead')} of them ahead"
     return PrettyString(f"{line}\n\n{Learner.summary(self)}")
 
 # %% ../../nbs/31e_train.learner.ipynb #d1553c8f

@@ -14,6 +14,7 @@ from fastai.callback.training import *
 from fastai.data.all import *
 from ..checks import is_whole
 from ..losses.waves import mae
+from ..models.model import net_of
 from ..models.seq2seq import ConvSummary, Seq2Seq
 from ..data.tensors import AudioTensor
 from ..data.files import list_recordings
@@ -97,7 +98,7 @@ class TeacherForcing(Callback):
         sched:Callable=SchedLin, # A fastai schedule of start and end
     ): self.sched = sched(start, end)
     def before_batch(self):
-        if self.training: get_model(self.learn.model).teacher_forcing = float(self.sched(self.pct_train))
+        if self.training: net_of(self.learn).teacher_forcing = float(self.sched(self.pct_train))
 
 # %% ../../nbs/31j_train.seq2seq.ipynb #65122902
 class AddKL(Callback):
@@ -110,7 +111,7 @@ class AddKL(Callback):
     def after_loss(self):
         if not self.training: return
         risen = min(1., self.pct_train/self.warm_up) if self.warm_up else 1.
-        self.learn.loss_grad = self.learn.loss_grad + self.weight*risen*get_model(self.learn.model).kl
+        self.learn.loss_grad = self.learn.loss_grad + self.weight*risen*net_of(self.learn).kl
 
 # %% ../../nbs/31j_train.seq2seq.ipynb #2e9e77a7
 class Seq2SeqLearner(GoesOn, AudioLearner):
