@@ -2180,6 +2180,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'fastproaudio/losses/effects.py'),
                                              'fastproaudio.losses.effects.effects_loss': ( 'losses.effects.html#effects_loss',
                                                                                            'fastproaudio/losses/effects.py'),
+                                             'fastproaudio.losses.effects.free_predictions': ( 'losses.effects.html#free_predictions',
+                                                                                               'fastproaudio/losses/effects.py'),
                                              'fastproaudio.losses.effects.match_fraction': ( 'losses.effects.html#match_fraction',
                                                                                              'fastproaudio/losses/effects.py')},
             'fastproaudio.losses.loudness': { 'fastproaudio.losses.loudness._gated': ( 'losses.loudness.html#_gated',
