@@ -10,6 +10,7 @@ import re, warnings
 from functools import lru_cache
 
 from fastai.basics import *
+from ..checks import alike
 from ..io.headers import audio_info, keep_listed
 from ..io.recording import file_stamp
 from ..pairs.check import check_pair
@@ -74,9 +75,8 @@ def get_pairs(
 def check_channels(pair):
     "Raise `ValueError` unless input and target have as many channels."
     x,y = [o if isinstance(o, AudioFile) else AudioFile(o) for o in pair]
-    if x.n_ch!=y.n_ch:
-        raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in its input {x.path}, got {y.n_ch}; "
-                         f"mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that")
+    alike(y.n_ch, x.n_ch, y.path, '', f' channel(s) as in its input {x.path}',
+          f'; mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that')
 
 # %% ../../nbs/20g_data.pairs.ipynb #3f8f2aea
 def _paths(pair): return tuple(Path(getattr(o, 'path', o)) for o in pair)

@@ -10,10 +10,10 @@ import importlib, os, tempfile, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn, Tensor
 from ..dsp import noise, one_thread
+from ..checks import rate, real
 from ..generate.sampler import generate_blocks
 from .target import frozen_copy, model_of, place_for, rate_of
 
@@ -74,15 +74,12 @@ def rate_for(
     if sr is None:
         raise ValueError(f"{target}: expected a sample rate, got none; "
                          "pass sr=48000, or whatever the recordings have")
-    is_number = isinstance(sr, (int, float, np.integer)) and not isinstance(sr, bool)
-    if not is_number or not 1000<=sr<=384000 or sr!=int(sr):
-        advice = '; write int(sr)' if isinstance(sr, float) else ''
-        raise ValueError(f"{target}: expected a sample rate of 1000..384000 Hz as a whole number, "
-                         f"got {sr!r}{advice}")
+    says = f"{target}: expected a sample rate of 1000..384000 Hz as a whole number"
+    sr = rate(sr, low=1000, high=384000, hint='; write int(sr)' if isinstance(sr, float) else '', says=says)
     if known not in (None, sr):
-        warnings.warn(f"{target}: made for {known} Hz and written as {int(sr)} Hz, where it sounds different; "
+        warnings.warn(f"{target}: made for {known} Hz and written as {sr} Hz, where it sounds different; "
                       "leave sr out", stacklevel=3)
-    return int(sr)
+    return sr
 
 # %% ../../nbs/15c_export.checks.ipynb #2ce301f0
 def file_place(
@@ -122,8 +119,7 @@ def check_tol(
     tol:float, # Largest difference allowed
 ):
     "Raise `ValueError` unless it is one."
-    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol>=0:
-        raise ValueError(f"expected tol >= 0, full scale 1, got {tol!r}")
+    real(tol, low=0, says="expected tol >= 0, full scale 1")
 
 def largest_difference(
     play, # Plays `(channels, samples)`: the artefact
@@ -145,7 +141,7 @@ def largest_difference(
         worst = max(worst, diff)
     return worst
 
-def whole(
+def in_one_go(
     model:nn.Module, # Maps `(batch, channels, samples)`
 ): # Function of `(channels, samples)`
     "`model` on one waveform, without gradients."

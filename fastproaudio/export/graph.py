@@ -18,8 +18,8 @@ import torch
 from torch import nn, Tensor
 from .target import ExportReport, model_of, say_knobs, set_knob
 from .trust import first_line
-from .checks import (block_speeds, fit_for, in_blocks, largest_difference, over_time,
-                                        probes, rate_for, speed_note, whole)
+from .checks import (block_speeds, fit_for, in_blocks, in_one_go, largest_difference,
+                                        over_time, probes, rate_for, speed_note)
 from .nn_tilde import knob_span, live_knobs, step_of
 
 # %% ../../nbs/15l_export.graph.ipynb #c0de4a01
@@ -354,7 +354,7 @@ def judge(
 ) -> float: # Largest difference
     "How far an artefact is from the model, in blocks of 1, 3, 37 and 4096 samples; `ValueError` beyond `tol`."
     inputs = probes(channels_in(prepared.model))
-    wanted = whole(prepared.play)
+    wanted = in_one_go(prepared.play)
     worst = 0.
     for size in (1, 3, 37, 4096):
         some = inputs[:2] if size<7 else inputs             # small blocks take long

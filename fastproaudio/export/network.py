@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from ..checks import finite, real
 from ..models.model import rebuild, Rebuildable
 from .target import frozen_copy, model_of, whole_folder
 from .trust import check_zip, first_line, read_json, whole_number
@@ -63,7 +64,7 @@ def _check_words(v, what='network', depth=0):
     elif isinstance(v, int) and not isinstance(v, bool):
         whole_number(v, what, -1, _HIGHEST.get(what, 2**16))
     elif isinstance(v, float):
-        if not math.isfinite(v): raise ValueError(f"{what}: expected a finite number, got {v}")
+        real(v, says=f"{what}: expected a finite number")
     elif v is not None and not isinstance(v, bool):
         raise ValueError(f"{what}: expected plain data, got {type(v).__name__}; "
                          "networks are built from words and numbers")
@@ -173,8 +174,7 @@ def _read_weights(path):
     for k,v in weights.items():
         if v.numel()*v.element_size()>max(v.untyped_storage().nbytes(), 1) or v.is_sparse:
             raise ValueError(f"{path}: expected {k[:60]} to be as large as it is stored; it is damaged")
-        if v.is_floating_point() and not v.isfinite().all():
-            raise ValueError(f"{path}: expected finite weights, got NaN or Inf in {k[:60]}")
+        finite(v, 'weights', str(path), f" in {k[:60]}")
     return weights
 
 def _check_fit(path, weights, shapes):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from .target import ExportReport, Target
 from .trust import first_line
-from .checks import check_tol, file_place, need, probes, whole, whole_file
+from .checks import check_tol, file_place, in_one_go, need, probes, whole_file
 from .graph import (array_of, calm, channels_in, graph_of, graph_report, graph_step,
                                        judge, lstm_start, lstm_weights, prepare, StepEffect, Whole,
                                        WholeEffect)
@@ -266,7 +266,7 @@ def _judge_turned(effect, prepared, tol):
 def _esr(effect, prepared):
     "Error-to-signal ratio of what a file plays, over the longest probe."
     x = probes(channels_in(prepared.model))[-1]
-    y = whole(prepared.play)(x)
+    y = in_one_go(prepared.play)(x)
     return ((effect(x)-y).square().sum()/y.square().sum().clamp(min=1e-12)).item()
 
 # %% ../../nbs/15n_export.onnx.ipynb #c0de4a17

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
+from ..checks import finite, is_real
 
 # %% ../../nbs/15a_export.target.ipynb #df13af70
 def model_of(
@@ -35,7 +36,7 @@ def rate_of(
     "The sample rate that a learner's loaders, or the model, were made for."
     for o in (getattr(obj, 'dls', None), obj, getattr(obj, 'model', None)):
         sr = getattr(o, 'sr', None)
-        if isinstance(sr, (int, float)) and not isinstance(sr, bool): return int(sr)
+        if is_real(sr): return int(sr)
     return None
 
 # %% ../../nbs/15a_export.target.ipynb #969cc77e
@@ -121,9 +122,8 @@ def _plain_weights(model):
 def _check_finite(model):
     "Raise `ValueError` for a weight that is none."
     for name,v in (*model.named_parameters(), *model.named_buffers()):
-        if v.is_floating_point() and not v.isfinite().all():
-            raise ValueError(f"expected finite weights, got NaN or Inf in {name} of {type(model).__name__}; "
-                             "load a checkpoint from before the training diverged")
+        where = f" in {name} of {type(model).__name__}"
+        finite(v.detach(), 'weights', hint=f"{where}; load a checkpoint from before the training diverged")
 
 def frozen_copy(
     model:nn.Module, # Left as it is

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ..dsp import check_wave
+from ..checks import check_wave
 from .blocks import keeps_positions, new_line, plain_lines, slack
 
 # %% ../../nbs/10b_models.model.ipynb #0a6a3d36

@@ -11,6 +11,7 @@ import time
 from fastai.basics import *
 from fastai.callback.core import *
 from fastai.callback.training import *
+from ..checks import alike, finite, whole
 from ..io.headers import audio_info
 from ..losses.effects import match_fraction
 from ..likelihood import gaussian_nll, head_loss, mol_nll, token_nll
@@ -214,12 +215,11 @@ class GoesOn:
         if prompt is None: return torch.full((self._n_ch,), self._mu.silence) if self._n_ch>1 else None
         if isinstance(prompt, (str, Path)): prompt = self._tail(prompt)
         rate = getattr(prompt, 'sr', None)
-        if rate and rate!=self.dls.sr:
-            raise ValueError(f"prompt: expected {self.dls.sr} Hz, which the model was trained at, got {rate} Hz; "
-                             "convert it with `resample_audio`")
+        why = ', which the model was trained at'
+        if rate: alike(rate, self.dls.sr, 'prompt', ' Hz', why, '; convert it with `resample_audio`')
         x = heard_sound(prompt)
         if self._n_ch==1 or not x.is_floating_point(): return x
-        if not x.isfinite().all(): raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
+        finite(x, name='prompt', hint='; clean the recording')
         return cast(self._mu(AudioTensor(x)), Tensor)
 
     def _tail(self, path):
@@ -232,9 +232,7 @@ class GoesOn:
 
 def _check_n(n):
     "Raise `ValueError` unless `n` is a number of samples."
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        what = n if isinstance(n, (int, float, str, Path)) else type(n).__name__
-        raise ValueError(f"expected n, a whole number of samples, got {what}; call generate(n, prompt)")
+    whole(n, low=0, says="expected n >= 0, a whole number of samples", hint='; call generate(n, prompt)')
 
 # %% ../../nbs/31i_train.next_sample.ipynb #6ec24bdf
 class NextSampleLearner(GoesOn, AudioLearner):
@@ -280,8 +278,8 @@ class NextSampleLearner(GoesOn, AudioLearner):
         with in_eval(model):
             if local is not None: local = model.spread(local, sound.n*n_ch)
             state = model.init_state(1) if knobs is None else model.init_state(1, knobs)
-            for start in range(0, sound.n, piece):
-                x = sound.read(start, piece)[None].to(device)
+            for start,x in sound.blocks(piece):
+                x = x[None].to(device)
                 if self._mu: x = cast(self._mu(AudioTensor(x)), Tensor)
                 more = () if knobs is None and local is None else (knobs,)
                 if local is not None: more = (knobs, local[..., start:start+x.shape[-1]])

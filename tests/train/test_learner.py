@@ -417,7 +417,7 @@ def test_bad_files_are_refused_by_name(tmp_path):
         with pytest.raises(ValueError, match=f'(?s){re.escape(name)}.*{why}'): learn.predict(tmp_path/name)
         with pytest.raises(ValueError, match=f'(?s){re.escape(name)}.*{why}'): learn.process(tmp_path/name, tmp_path/'never.wav')
         assert not [p for p in tmp_path.iterdir() if p.name=='never.wav' or p.suffix=='.part'], name
-    for bad,why in ((torch.zeros(2, 1, 10), 'one item'), (torch.zeros(1, 0), 'zero samples'), (torch.full((1, 9), float('inf')), 'sample 0'),
+    for bad,why in ((torch.zeros(2, 1, 10), 'one recording'), (torch.zeros(1, 0), 'zero samples'), (torch.full((1, 9), float('inf')), 'sample 0'),
                     (AudioTensor(torch.zeros(1, 9), sr=96000), '96000 Hz')):
         with pytest.raises(ValueError, match=why): learn.predict(bad)
     with pytest.raises(ValueError, match='another file'): learn.process(tmp_path/'dry.wav', tmp_path/'dry.wav')
