@@ -17,7 +17,8 @@ SHAPES = ((16, 1, 8192), (8, 1, 32768), (4, 2, 65536))
 def plain(pred, targ):
     "Multi-resolution STFT distance as one would write it with torch.stft and autograd."
     def mags(x, n_fft, hop, win):
-        z = torch.view_as_real(torch.stft(x.flatten(0, 1), n_fft, hop, win, torch.hann_window(win), return_complex=True))
+        z = torch.view_as_real(torch.stft(x.flatten(0, 1), n_fft, hop, win,
+                                          torch.hann_window(win), return_complex=True))
         return (z.square().sum(-1)+1e-8).sqrt()
     total = 0
     for r in RESOLUTIONS:

@@ -139,7 +139,8 @@ def test_si_sdr_knows_no_level(gain):
 @pytest.mark.parametrize('ours,theirs', [
     (L.ESRLoss(), auraloss.time.ESRLoss()), (waves.DCLoss(), auraloss.time.DCLoss()),
     (L.SNRLoss(), auraloss.time.SNRLoss(zero_mean=False)),
-    (L.SISDRLoss(), auraloss.time.SISDRLoss(zero_mean=False)), (waves.LogCoshLoss(a=3.), auraloss.time.LogCoshLoss(a=3.))])
+    (L.SISDRLoss(), auraloss.time.SISDRLoss(zero_mean=False)),
+    (waves.LogCoshLoss(a=3.), auraloss.time.LogCoshLoss(a=3.))])
 def test_agrees_with_auraloss(ours, theirs, xy):
     torch.testing.assert_close(ours(*xy), theirs(*xy), rtol=1e-4, atol=1e-4)
 
