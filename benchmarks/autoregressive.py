@@ -24,7 +24,6 @@ import fastproaudio
 from fastproaudio.data import AudioDataLoaders, AudioTensor, get_audio_files, prepare_audio, SpeechCommands
 from fastproaudio.dsp import mu_law_decode, mu_law_encode, noise, rms_db, sine
 from fastproaudio.io import write_audio
-from fastproaudio.losses import match_fraction
 from fastproaudio.models import build_wavenet_toy, SampleLSTM
 from fastproaudio.train import autoregressive_learner, NextBaselines
 from fastproaudio.train.next_sample import next_baselines
@@ -48,7 +47,8 @@ class Stopwatch(Callback):
     def point(self):
         bits,match = judge(self.learn)
         self.rows.append((self.spent, bits, match))
-        print(f"{self.label:>12} {self.spent:8.1f} s {self.samples/max(self.spent, 1e-9):10.0f} samples/s {bits:8.3f} bits {match:7.3f} match ({self.smooth_loss.item()/math.log(2):.3f} bits in training)", flush=True)
+        print(f"{self.label:>12} {self.spent:8.1f} s {self.samples/max(self.spent, 1e-9):10.0f} samples/s "
+              f"{bits:8.3f} bits {match:7.3f} match ({self.smooth_loss.item()/math.log(2):.3f} bits in training)", flush=True)
 
 
 @torch.no_grad()
@@ -93,7 +93,8 @@ def write(learn, f, a):
     prompt = x[:, frames.argmax()*a.sr//2:][:, :a.sr//2]
     y = learn.generate(2*a.sr, prompt=prompt, temperature=.9, seed=0)
     y.save(a.out)
-    print(f"{a.out}: prompt {rms_db(cast(prompt, Tensor))[0]:.1f} dBFS, generated {rms_db(cast(y, Tensor))[0]:.1f} dBFS")
+    print(f"{a.out}: prompt {rms_db(cast(prompt, Tensor))[0]:.1f} dBFS, "
+          f"generated {rms_db(cast(y, Tensor))[0]:.1f} dBFS")
 
 
 @torch.no_grad()
@@ -134,7 +135,8 @@ def toy(a):
             learn.fit_for(a.seconds/60, 6e-3, clock=time.process_time)
             _,bits,_,match = learn.validate()
         print(f"{a.words or 'tones in noise'}, {a.sr} Hz: cross-entropy {bits*math.log(2):.3f}, accuracy {match:.1%}; "
-              f"copy-last {beat['copy-last']*math.log(2):.3f}, {beat['copy-last match']:.1%}; majority {beat['majority']*math.log(2):.3f}, "
+              f"copy-last {beat['copy-last']*math.log(2):.3f}, {beat['copy-last match']:.1%}; "
+              f"majority {beat['majority']*math.log(2):.3f}, "
               f"{beat['majority match']:.1%}; 32 taps fitted to each test chunk {linear:.1%}")
 
 
@@ -175,7 +177,8 @@ def main():
                                           n_tokens=a.tokens, chunk_len=a.chunk, bs=a.bs,
                                           val_bs=64, seed=0, read_len=16*a.chunk,
                                           gain_db=a.gain_db, flip_polarity=a.gain_db>0)
-        print(f"{a.sr} Hz, {a.tokens} tokens, {dls.train.n*a.chunk/a.sr:.0f} s train, {dls.valid.n*a.chunk/a.sr:.0f} s valid, {a.threads} thread(s)")
+        print(f"{a.sr} Hz, {a.tokens} tokens, "
+              f"{dls.train.n*a.chunk/a.sr:.0f} s train, {dls.valid.n*a.chunk/a.sr:.0f} s valid, {a.threads} thread(s)")
         for k,v in next_baselines(dls).items(): print(f"{k:>22} {v:8.3f} {'match' if 'match' in k else 'bits'}")
         torch.manual_seed(0)
         learn = autoregressive_learner(dls, SampleLSTM(a.tokens, hidden=a.hidden,

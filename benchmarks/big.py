@@ -31,13 +31,14 @@ def big_file(path, n_bytes):
 START = """import sys,time,json
 import torch; torch.set_num_threads(1)
 from fastproaudio.all import *
-from fastproaudio import io
+from fastproaudio.io import headers
 def rss(): return int(open('/proc/self/statm').read().split()[1])*4096/2**20
 r0,t0,w0,n = rss(),time.process_time(),time.perf_counter(),[]
-real = io._read_info
-io._read_info = lambda p: n.append(0) or real(p)
+real = headers._read_info
+headers._read_info = lambda p: n.append(0) or real(p)
 """
-OURS = START+"""dls = AudioDataLoaders.from_folder(sys.argv[1], chunk_len=1000, bs=16, seed=0, device='cpu', check=False)
+OURS = START+"""more = dict(device='cpu', check=False)
+dls = AudioDataLoaders.from_folder(sys.argv[1], chunk_len=1000, bs=16, seed=0, **more)
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(n)]))"""
 LIST = START+"""fs = get_audio_files(sys.argv[1])
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, 0]))"""
@@ -47,14 +48,16 @@ print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(
 FASTAI = START+"""import soundfile as sf
 class Header(Transform):
     def encodes(self, o:Path): return TitledTuple((str(o), sf.info(str(o)).frames))
-db = DataBlock((TransformBlock(type_tfms=Header), CategoryBlock), get_items=partial(get_files, extensions={'.wav'}), get_y=parent_label)
+waves = partial(get_files, extensions={'.wav'})
+db = DataBlock((TransformBlock(type_tfms=Header), CategoryBlock), get_items=waves, get_y=parent_label)
 dsets = db.datasets(Path(sys.argv[1]))
 items = [dsets[i] for i in range(len(dsets))]
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(items)]))"""
 WHOLE = START+"""import soundfile as sf,os
 xs = [sf.read(os.path.join(d, f), dtype='float32')[0] for d,_,fs in os.walk(sys.argv[1]) for f in fs]
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(xs)]))"""
-EPOCH = START+"""make = AudioDataLoaders.from_folder if sys.argv[3]=='folder' else partial(AudioDataLoaders.from_files, n_tokens=None, carry=False)
+EPOCH = START+"""stream = partial(AudioDataLoaders.from_files, n_tokens=None, carry=False)
+make = AudioDataLoaders.from_folder if sys.argv[3]=='folder' else stream
 t0 = time.process_time()
 dls = make(sys.argv[1], chunk_len=int(sys.argv[2]), bs=16, seed=0, device='cpu', check=False)
 start,curve,stop = time.process_time()-t0,[],int(sys.argv[4])
@@ -90,7 +93,8 @@ def starts(folder, n, cache, rounds):
 
 def epochs(folder, big, gb, cache):
     "Memory over an epoch: in a row when the first batch is there, at each fifth, at the end."
-    print(f'\nAn epoch\n  {"":<40}{"chunks":>12}{"start s":>9}{"first s":>9}{"chunks/s":>10}   MB more than after the import')
+    print(f'\nAn epoch\n  {"":<40}{"chunks":>12}{"start s":>9}{"first s":>9}{"chunks/s":>10}   '
+          'MB more than after the import')
     for name,args in {'many small files':(folder, 1000, 'folder', 0),
                       f'one file of {gb:g} GB, chunks of 65,536':(big, 65536, 'file', 0),
                       f'one file of {gb:g} GB, chunks of 1,024':(big, 1024, 'file', 20000),

@@ -128,13 +128,16 @@ def main():
     p.add_argument('--seeds', type=int, nargs='+', default=[0])
     p.add_argument('--window', type=float, default=.75, help='seconds heard after an onset (default: 0.75)')
     p.add_argument('--threads', type=int, default=2)
-    p.add_argument('--cpu', action='store_true', help="count the processor's seconds, not the wall clock's: for a busy machine, with --threads 1")
-    p.add_argument('--folds', type=int, default=0, help='instead of the test folder, cross-validate inside the training folder')
+    p.add_argument('--cpu', action='store_true',
+                   help="count the processor's seconds, not the wall clock's: for a busy machine, with --threads 1")
+    p.add_argument('--folds', type=int, default=0,
+                   help='instead of the test folder, cross-validate inside the training folder')
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     clock = time.process_time if a.cpu else time.perf_counter
     if a.folds: return cross_validate(a, clock)
-    print('| net | parameters | seconds to learn | accuracy on test | event F1 (50 ms) | onset F1 | F1 of the exported graph |\n|---|---|---|---|---|---|---|')
+    print('| net | parameters | seconds to learn | accuracy on test | event F1 (50 ms) | onset F1 | '
+          'F1 of the exported graph |\n|---|---|---|---|---|---|---|')
     for seed in a.seeds:
         for arch in a.arch:
             learn, seconds = learn_one(a.folder, arch, a.minutes, seed, a.window, clock)

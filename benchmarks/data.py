@@ -152,8 +152,8 @@ def main():
             window = dict(chunk_len=2048, bs=32)
             lines[f'{ext}: plain fastai, one open and read each'] = one_read_each(d, ext, 2048)
             lines[f'{ext}: ChunkDL, one read each'] = batches(loader(d, ext, False).new(**window))
-            lines[f'{ext}: ChunkDL, cut from reads of 65,536'] = batches(loader(d, ext,
-                                                                                False).new(read_len=65536, **window))
+            lines[f'{ext}: ChunkDL, cut from reads of 65,536'] = batches(
+                loader(d, ext, False).new(read_len=65536, **window))
             lines[f'{ext}: the same, pairs'] = batches(loader(d, ext, True).new(read_len=65536, **window))
             lines[f'{ext}: ChunkDL, preload'] = batches(loader(d, ext, False, preload=True).new(**window))
         windows = table('Windows of 2,048 samples a second', lines, a.seconds)
@@ -167,6 +167,7 @@ def main():
         cut = windows[f'{ext}: ChunkDL, cut from reads of 65,536']
         verdict(f'{ext}: windows, times one read each', cut/windows[f'{ext}: plain fastai, one open and read each'],
                 10, 'x')
-        print(f"  {f'{ext}: windows, part of what the decoder alone can do':<58}{cut/32/chunks[f'{ext}: seek and read, no loader']:>12,.0%}")
+        part = cut/32/chunks[f'{ext}: seek and read, no loader']
+        print(f"  {f'{ext}: windows, part of what the decoder alone can do':<58}{part:>12,.0%}")
 
 if __name__=='__main__': main()

@@ -11,9 +11,11 @@ recipe: mean squared error and 2e-4 multi-resolution STFT, Adam at 4e-3 with a d
 16 x 8192 samples.
 """
 import argparse
+import importlib.util
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,7 +54,8 @@ def chosen(src, seconds):
     start = time.process_time()
     with tempfile.TemporaryDirectory() as tmp:
         got = train_effect(src, out=Path(tmp)/'effect', minutes=seconds/60, quiet=True, clock=time.process_time)
-        return got.learn.predict(src/'test_input.flac').as_subclass(torch.Tensor), time.process_time()-start, got.learn.model
+        pred = got.learn.predict(src/'test_input.flac').as_subclass(torch.Tensor)
+        return pred, time.process_time()-start, got.learn.model
 
 
 def peer(src, seconds, seed=0, ny=8192, bs=16):
@@ -72,14 +75,21 @@ def peer(src, seconds, seed=0, ny=8192, bs=16):
     while True:
         for part in starts[torch.randperm(len(starts))].split(bs):
             if time.process_time()-start > seconds:
-                return m.eval(), m(torch.cat([torch.zeros(1, rf-1), read_audio(src/'test_input.flac')[0]], 1),
-                                                                   pad_start=False).detach(), time.process_time()-start
+                test = torch.cat([torch.zeros(1, rf-1), read_audio(src/'test_input.flac')[0]], 1)
+                return m.eval(), m(test, pad_start=False).detach(), time.process_time()-start
             xb = torch.stack([x[0, s:s+rf-1+ny] for s in part])
             yb = torch.stack([y[0, s+rf-1:s+rf-1+ny] for s in part])
             p = m(xb, pad_start=False)
             loss = (p-yb).pow(2).mean() + 2e-4*multi_resolution_stft_loss(p, yb)
             opt.zero_grad(); loss.backward(); opt.step()
         sched.step()
+
+
+def show_row(task, y, name, m, seconds, pred):
+    "One line of the table: what was trained for how long, and how near it came."
+    scores = ' | '.join(f'{v:.2g}' if v < 1e-4 else f'{v:.5f}' for v in figures(pred, y))
+    n_weights = sum(p.numel() for p in m.parameters())
+    print(f'| {task} | {name} | {n_weights} | {m.receptive_field} | {seconds:.0f} |', scores, '|', flush=True)
 
 
 def main():
@@ -92,20 +102,19 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
-    try: import nam.models
-    except ImportError: print('without the peer: pip install "fastproaudio[bench]" brings neural-amp-modeler')
-    print('| task | what | weights | receptive field | CPU s | ESR | MAE | multi-resolution STFT |\n|---|---|---|---|---|---|---|---|', flush=True)
+    if importlib.util.find_spec('nam') is None:
+        print('without the peer: pip install "fastproaudio[bench]" brings neural-amp-modeler')
+    print('| task | what | weights | receptive field | CPU s | ESR | MAE | multi-resolution STFT |\n'
+          '|---|---|---|---|---|---|---|---|', flush=True)
     for task in a.tasks:
         src = a.data/task
-        (x, sr), (y, _) = read_audio(src/'test_input.flac'), read_audio(src/'test_target.flac')
+        x, y = read_audio(src/'test_input.flac')[0], read_audio(src/'test_target.flac')[0]
         fx, fy = read_audio(src/'train_input.flac')[0], read_audio(src/'train_target.flac')[0]
         h = best_fir(fx, fy, 4096)
         for name, pred in (('silence', torch.zeros_like(y)), ('dry at best gain', best_gain(fx, fy)*x),
                            ('best filter, 4096 taps', fft_conv(x, h))):
             print(f'| {task} | {name} | | | |', ' | '.join(f'{v:.4f}' for v in figures(pred, y)), '|', flush=True)
-        row = lambda name, m, s, pred: print(f'| {task} | {name} | {sum(p.numel() for p in m.parameters())} | {m.receptive_field} | {s:.0f} |',
-                                             ' | '.join(f'{v:.2g}' if v < 1e-4 else f'{v:.5f}'
-                                                        for v in figures(pred, y)), '|', flush=True)
+        row = partial(show_row, task, y)
         for seconds in a.seconds:
             if a.auto:
                 pred, spent, m = chosen(src, seconds)

@@ -11,11 +11,11 @@ which other work on the machine disturbs least. The C++ column is what a hand-wr
 loop reached on another machine of this class; `GB/s` is weight bytes read per second, the limit of any engine.
 """
 import argparse,time,warnings
+from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
-from fastproaudio.generate import sample, sample_blocks, sample_naive
+from fastproaudio.generate import sample_blocks, sample_naive
 from fastproaudio.models import SampleWaveNet
 
 CPP = {('small', 1):218_877, ('small', 16):478_773, ('large', 1):4_139, ('large', 16):53_375,
@@ -64,11 +64,12 @@ def weight_bytes(model):
 def row(name, bs, what, rate, base, model=None):
     limit = f"{rate/bs*weight_bytes(model)/1e9:6.1f}" if model is not None else ' '*6
     cpp = CPP.get((name, bs)) if model is not None else None
-    print(f"{name:9} {bs:3}  {what:34} {rate:11,.0f} {rate/base:8.1f} {f'{rate/cpp:6.0%}' if cpp else '':>7} {limit:>7}", flush=True)
+    part = f'{rate/cpp:6.0%}' if cpp else ''
+    print(f"{name:9} {bs:3}  {what:34} {rate:11,.0f} {rate/base:8.1f} {part:>7} {limit:>7}", flush=True)
 
 def wavenets(name, seconds):
-    size = dict(channels=32, skip=64, n_layers=8,
-                n_blocks=2) if name=='small' else dict(channels=64, skip=256, n_layers=10, n_blocks=3)
+    small = dict(channels=32, skip=64, n_layers=8, n_blocks=2)
+    size = small if name=='small' else dict(channels=64, skip=256, n_layers=10, n_blocks=3)
     model = SampleWaveNet(256, **size).eval()
     for bs in (1, 16):
         few = 4 if name=='small' else 1
@@ -99,7 +100,7 @@ def lstms(h, seconds):
     eager = StepLSTM(h).eval()
     model = SampleLSTM(n_tokens=256, hidden=h, n_layers=1).eval()
     for bs in (1, 16):
-        base = best(lambda: eager.run(bs, 20), seconds)
+        base = best(partial(eager.run, bs, 20), seconds)
         row(f'lstm{h}', bs, 'nn.LSTM step by step', base, base)
         row(f'lstm{h}', bs, 'ours, eager', best(ours(model, bs, 20, engine='eager'), seconds), base, model)
         row(f'lstm{h}', bs, 'ours, numba', best(ours(model, bs, 600//bs, engine='numba'), seconds), base, model)

@@ -25,14 +25,15 @@ def amp(x, sr, drive):
     "A tube amp: `pedalboard`'s distortion between filters."
     try: import pedalboard as pb
     except ImportError:
-        raise SystemExit("the amp is rendered by pedalboard, which is not installed: pip install pedalboard, or use --effect tanh") from None
+        raise SystemExit("the amp is rendered by pedalboard, which is not installed; "
+                         "pip install pedalboard, or use --effect tanh") from None
     chain = pb.Pedalboard([pb.HighpassFilter(80), pb.Gain(-2), pb.Distortion(drive_db=drive),
                            pb.LadderFilter(mode=pb.LadderFilter.Mode.LPF24,
                                            cutoff_hz=4500, resonance=.1, drive=1.5), pb.Gain(-8)])
     return torch.from_numpy(chain(x.numpy(), sr, reset=True))
 
 
-def tanh(x, sr, drive): return torch.tanh(10**(drive/20)*x)
+def tanh(x, _, drive): return torch.tanh(10**(drive/20)*x)
 
 
 EFFECTS = {'amp': amp, 'tanh': tanh}
@@ -92,11 +93,14 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         folder = a.folder or Path(tmp)
         sr = render(a.effect, train, test, folder)
-        net = WaveNet(n_knobs=1, n_layers=5, ks=5,
-                      dilation_growth=4) if a.effect == 'amp' else TCN(n_knobs=1, n_blocks=2, ks=1, channel_width=16)
+        if a.effect == 'amp': net = WaveNet(n_knobs=1, n_layers=5, ks=5, dilation_growth=4)
+        else: net = TCN(n_knobs=1, n_blocks=2, ks=1, channel_width=16)
+        n_weights = sum(q.numel() for q in net.parameters())
         learn, spent = learned(folder, a.seconds, net)
-        print(f"{a.effect}: {type(net).__name__}, {sum(q.numel() for q in net.parameters()):,} parameters, {spent:.0f} CPU s\n")
-        print("| drive, dB | trained | ESR of the model | nearest other trained setting | dry at best gain | dry | silence |\n|" + '---|'*7)
+        print(f"{a.effect}: {type(net).__name__}, {n_weights:,} parameters, {spent:.0f} CPU s\n")
+        print("| drive, dB | trained | ESR of the model | nearest other trained setting | "
+              "dry at best gain | dry | silence |")
+        print('|' + '---|'*7)
         for d, seen, *scores in rows(learn, folder, a.effect, sr):
             print(f"| {d:g} | {'yes' if seen else 'no'} | " + ' | '.join(f'{e:.4f}' for e in scores) + " | 1 |")
 

@@ -51,7 +51,8 @@ def main():
             ('ESR', fpa.ESRLoss(), auraloss.time.ESRLoss(), None), ('DC', fpa.DCLoss(), auraloss.time.DCLoss(), None),
             ('log-cosh', fpa.LogCoshLoss(), auraloss.time.LogCoshLoss(), None),
             ('SI-SDR', fpa.SISDRLoss(), auraloss.time.SISDRLoss(), None), ('MSE', fpa.MSELoss(), nn.MSELoss(), None)]
-    print(f"milliseconds, forward and gradient, {a.threads} thread(s), best of {a.repeats}; MSE stands beside torch's own\n")
+    print(f"milliseconds, forward and gradient, {a.threads} thread(s), best of {a.repeats}; "
+          "MSE stands beside torch's own\n")
     print(f"{'batch':>14} {'loss':<22} {'ours':>8} {'peer':>8} {'plain':>8} {'peer/ours':>10}")
     for shape in SHAPES:
         pred,targ = .1*torch.randn(shape),.1*torch.randn(shape)

@@ -128,7 +128,8 @@ def ways(name, m, knobs):
     yield 'Live, in torch', Live(m, knobs, engine='eager')
     try: yield 'compiled', Live(m, knobs, engine='numba')
     except ImportError as e: print(f'    ({e})')
-    by = tcn_by if name.startswith('tcn') else nam_by if name.startswith('nam') else wavenet_by if name=='wavenet' else None
+    makers = dict(tcn=tcn_by, nam=nam_by, wavenet=wavenet_by)
+    by = next((make for start, make in makers.items() if name.startswith(start)), None)
     if by: yield 'gather from ring', by(Ring, m)
     if by: yield 'cache + cat', by(Cached, m)
     if by and not knobs: yield 'recompute', recompute(m)
@@ -143,9 +144,10 @@ def same(plays, m):
 
 def speeds(plays, n, sr, seconds):
     "Times real time of each way in blocks of `n`, taking turns."
-    x, best, calls, end = noise(n, seed=1,
-                                amp=.3)[None], dict.fromkeys(plays,
-                                                             1e9), max(1, 64//n), time.perf_counter()+seconds*len(plays)
+    x = noise(n, seed=1, amp=.3)[None]
+    best = dict.fromkeys(plays, 1e9)
+    calls = max(1, 64//n)
+    end = time.perf_counter()+seconds*len(plays)
     while time.perf_counter()<end:
         for k, play in plays.items():
             for _ in range(5):
@@ -183,7 +185,8 @@ def main():
         m = MODELS[name]().eval().requires_grad_(False)
         knobs = [.5]*m.n_knobs or None
         plays = dict(ways(name, m, knobs))
-        print(f'\n{name}: {sum(p.numel() for p in m.parameters()):,} weights, receptive field {m.receptive_field:,}; largest difference {same(plays, m):.0e}')
+        print(f'\n{name}: {sum(p.numel() for p in m.parameters()):,} weights, '
+              f'receptive field {m.receptive_field:,}; largest difference {same(plays, m):.0e}')
         print(f"{'times real time, by block':26}" + ''.join(f'{n:>9}' for n in a.blocks), flush=True)
         table = [speeds(plays, n, a.sr, a.seconds) for n in a.blocks]
         for k in plays: print(f'{k:26}' + ''.join(f'{row[k]:9.2f}' for row in table))

@@ -50,7 +50,8 @@ def amp(files):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; from fastproaudio.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = ("import sys; from fastproaudio.cli import main\n"
+            "try: main(['train', '--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)")
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert r.stdout.strip().endswith('False') and '--minutes' in r.stdout and not r.stderr
 
@@ -140,7 +141,8 @@ def test_generate(files, capsys):
     (('export', 'amp', 'x.nam', '--to', 'nam'), 'nam'),
     (('check', 'dry.wav', 'none.wav'), 'none.wav'),
 ])
-def test_errors_are_one_line(files, amp, capsys, monkeypatch, words, why):
+@pytest.mark.usefixtures('amp')
+def test_errors_are_one_line(files, capsys, monkeypatch, words, why):
     monkeypatch.chdir(files)
     code, out, err = run(capsys, *words)
     errors = [o for o in err.splitlines() if not o.startswith('warning: ')]

@@ -236,7 +236,8 @@ def test_a_run_that_is_about_to_be_replaced_is_named(sound, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt): learner(sound, tmp_path).fit(3, cbs=[Checkpoint('a'), Stop(2)])
     capsys.readouterr()
     with pytest.raises(KeyboardInterrupt): learner(sound, tmp_path).fit(3, cbs=[Checkpoint('a'), Stop(0)])
-    assert "epoch 2 of 3 of this run is replaced; cbs=Checkpoint('a', resume=True) goes on from it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "epoch 2 of 3 of this run is replaced; cbs=Checkpoint('a', resume=True) goes on from it" in said
     learner(sound, tmp_path).fit(3, cbs=Checkpoint('a', resume=True))
     assert 'going on after epoch 2 of 3' in capsys.readouterr().out, 'nothing was lost in the first epoch'
 
@@ -250,7 +251,8 @@ OTHERS = {
     'sound': (dict(files=('longer', 'longer')), {}, 'this sound, .* got one of .* from 4 recordings'),
     'batch': (dict(bs=2), {}, 'this sound, .* batches of 2'),
     'epochs': ({}, dict(n=4), 'this schedule, 4 epochs at a learning rate of 0.01, got one of 3 epochs'),
-    'rate': ({}, dict(lr=2e-2), 'this schedule, 3 epochs at a learning rate of 0.02, got one of 3 epochs at a learning rate of 0.01'),
+    'rate': ({}, dict(lr=2e-2),
+             'this schedule, 3 epochs at a learning rate of 0.02, got one of 3 epochs at a learning rate of 0.01'),
 }
 
 @pytest.mark.parametrize('what', OTHERS)
