@@ -78,7 +78,7 @@ def layers():
         'gammatone 64': {'ours': lambda: Gammatonegram(sr), **nn_pair('Gammatonegram', sr=sr)},
         'CQT 84, 12/octave': {'ours': lambda: CQT(sr), **nn_cqt(84, 12)},
         'CQT 84, hop 441': {'ours': lambda: CQT(sr, 441),
-                            'nnAudio 1992v2': lambda: nn1.CQT1992v2(sr=sr, hop_length=441, verbose=False)},
+                            **nn_pair('CQT1992v2', sr=sr, hop_length=441)},
         'CQT 168, 24/octave': {'ours': lambda: CQT(sr, n_bins=168, bins_per_octave=24), **nn_cqt(168, 24)},
         'VQT 84': {'ours': lambda: VQT(sr, gamma=20.), **nn_pair('VQT', sr=sr, gamma=20.)},
         'inverse STFT': {'ours': lambda: iSTFT(n_fft, hop),
