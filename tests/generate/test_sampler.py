@@ -19,7 +19,6 @@ from fastproaudio.models import ConvSummary, Discriminator, Generator, SampleLST
 from fastproaudio.train import autoregressive_learner, gan_learner, seq2seq_learner
 from fastproaudio.train.next_sample import compare_learners
 
-torch.set_num_threads(1)
 
 
 def nets():

@@ -16,7 +16,7 @@ from fastproaudio.live.networks import PLAYERS
 from fastproaudio.models import (Block, FIR, LSTMEffect, NAMWaveNet, Parallel, SampleLSTM, SampleWaveNet, TCN,
                                  WaveNet)
 
-from test_models import MODELS as LISTED, make_input
+from networks import make_input, MODELS as LISTED
 
 numba = pytest.mark.skipif(importlib.util.find_spec('numba') is None, reason='numba is an extra')
 

@@ -19,14 +19,6 @@ METRICS = [L.esr, L.esr_db, L.mae, L.snr_db, L.si_sdr, L.stft_distance, L.lufs_d
 PERFECT = dict(snr=-100, sisdr=-100)
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 @pytest.fixture
 def xy():
     return noise(3*4000, seed=0).reshape(3, 1, -1), noise(3*4000, seed=1).reshape(3, 1, -1)

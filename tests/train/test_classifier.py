@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.data.block import CategoryBlock, DataBlock
+from fastai.data.transforms import IndexSplitter, parent_label
 from fastai.torch_core import set_seed
 
 from fastproaudio.models import *
 from fastproaudio.train import *
-from fastproaudio.data import AudioDataLoaders, AudioSpectrogram, AudioTensor, bundled, get_audio_files
+from fastproaudio.data import AudioBlock, AudioDataLoaders, AudioSpectrogram, AudioTensor, bundled, get_audio_files
 from fastproaudio.dsp import noise, sine
 from fastproaudio.export import export, load_effect
 from fastproaudio.export.audacity import check_inputs
@@ -20,14 +22,13 @@ from fastproaudio.train.classifier import _warp, class_weights, confusion, EachN
 from fastproaudio.train.labels import Labeller, SoundEvent
 
 SR = 8000
+SIZES = dict(chunk_len=16384, head=True, pad=True, bs=12, seed=1, device='cpu')
 
 def loaders(**kwargs):
-    return AudioDataLoaders.from_folder(bundled('oneshots'), **{**dict(chunk_len=16384, head=True, pad=True, bs=12,
-                                                                       seed=1, valid_pct=.25, device='cpu'), **kwargs})
+    return AudioDataLoaders.from_folder(bundled('oneshots'), **{**SIZES, 'valid_pct':.25, **kwargs})
 
 @pytest.fixture(scope='module')
 def learn(tmp_path_factory):
-    torch.set_num_threads(1)
     set_seed(0)
     learn = classifier_learner(loaders(), width=8, mixup=0, path=tmp_path_factory.mktemp('learn'))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(120, 1e-2)
@@ -37,9 +38,29 @@ def untrained(sr=SR, arch='spec'):
     torch.manual_seed(0)
     return SoundClassifier(sr, ['a', 'b', 'c'], arch=arch, width=4).eval()
 
+def is_right(learn, path): return learn.predict(path)[0]==path.parent.name
+
 def test_learns_the_bundled_sounds(learn):
-    assert learn.recorder.values[-1][-1]==1.
-    assert sum(learn.predict(p)[0]==p.parent.name for p in get_audio_files(bundled('oneshots')))>=11
+    "All but one; and what was printed in training is what the learner says of the files that were held out."
+    assert sum(is_right(learn, p) for p in get_audio_files(bundled('oneshots')))>=11
+    held_out = [is_right(learn, p.path) for p in learn.dls.valid.items]
+    assert len(held_out)==3 and learn.recorder.values[-1][-1]==pytest.approx(sum(held_out)/3)
+
+def test_knows_sounds_that_it_has_not_seen(tmp_path):
+    """Each of the twelve sounds is named by a network that learned from the others, two of each class.
+    A guess is right three times of twelve and seven times or more in 1.4 % of such tests; measured for two seeds: 8 and 10.
+    One held-out part of three sounds is no measure: it may hold the one pedal that all networks take for a snare."""
+    right = 0
+    for part in range(3):
+        set_seed(0)
+        db = DataBlock((AudioBlock(), CategoryBlock), get_items=get_audio_files, get_y=parent_label,
+                       splitter=IndexSplitter(range(part, 12, 3)))      # sorted by class, three of each
+        dls = AudioDataLoaders.from_dblock(db, bundled('oneshots'), path=tmp_path, **{**SIZES, 'drop_last':False})
+        assert sorted(p.parent.name for p in dls.valid.items)==sorted(dls.vocab)
+        learn = classifier_learner(dls, width=8, mixup=0, path=tmp_path)
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(30, 1e-2)
+        right += sum(is_right(learn, p.path) for p in dls.valid.items)
+    assert right>=7, right
 
 def test_labels_the_stream(learn):
     found,truth = learn.label(bundled('oneshots_stream.flac')),read_labels(bundled('oneshots_stream_labels.txt'))

@@ -44,14 +44,6 @@ MODELS = {
 }
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 def recordings(path, n=N):
     "A dry and a wet recording, kept exactly."
     x = noise(n, seed=0, amp=.2)
@@ -196,7 +188,6 @@ def test_stereo_goes_channel_by_channel(tmp_path):
 
 FRESH = '''
 import sys, warnings
-torch.set_num_threads(1)
 warnings.simplefilter('ignore')
 for f in sys.argv[1:]:
     f = Path(f)

@@ -20,14 +20,6 @@ from fastproaudio.train.checkpoint import get_rng
 SR = 8000
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 @pytest.fixture(scope='module')
 def sounds(tmp_path_factory):
     path = tmp_path_factory.mktemp('sounds')

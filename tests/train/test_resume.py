@@ -23,14 +23,6 @@ SCRIPT = Path(__file__).with_name('resume_script.py')
 KINDS = ['effects', 'lstm', 'wavenet', 'classifier']
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 def run(path, role, *kinds):
     "What a script prints, in a process of its own."
     env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(Path(__file__).parents[2])}
