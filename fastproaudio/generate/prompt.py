@@ -87,7 +87,8 @@ def _check_choice(model, n, top_k, top_p, beam_width):
     if head!='categorical' and not top_k is top_p is beam_width is None:
         raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower "
                          "the temperature instead")
-    if beam_width is not None: beam_width = whole_setting(beam_width, "beam_width of at least 1 sequence, a whole number", 1)
+    if beam_width is not None:
+        beam_width = whole_setting(beam_width, "beam_width of at least 1 sequence, a whole number", 1)
     if beam_width is not None and n is None:
         raise ValueError("a beam search compares whole sequences, got n=None; say how many samples")
     if top_k is not None:

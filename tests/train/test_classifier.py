@@ -43,7 +43,7 @@ def is_right(learn, path): return learn.predict(path)[0]==path.parent.name
 def test_learns_the_bundled_sounds(learn):
     "All but one; and what was printed in training is what the learner says of the files that were held out."
     assert sum(is_right(learn, p) for p in get_audio_files(bundled('oneshots')))>=11
-    held_out = [is_right(learn, p.path) for p in learn.dls.valid.items]
+    held_out = [is_right(learn, p) for p in learn.dls.valid_ds.items]
     assert len(held_out)==3 and learn.recorder.values[-1][-1]==pytest.approx(sum(held_out)/3)
 
 def test_knows_sounds_that_it_has_not_seen(tmp_path):
@@ -56,10 +56,10 @@ def test_knows_sounds_that_it_has_not_seen(tmp_path):
         db = DataBlock((AudioBlock(), CategoryBlock), get_items=get_audio_files, get_y=parent_label,
                        splitter=IndexSplitter(range(part, 12, 3)))      # sorted by class, three of each
         dls = AudioDataLoaders.from_dblock(db, bundled('oneshots'), path=tmp_path, **{**SIZES, 'drop_last':False})
-        assert sorted(p.parent.name for p in dls.valid.items)==sorted(dls.vocab)
+        assert sorted(p.parent.name for p in dls.valid_ds.items)==sorted(dls.vocab)
         learn = classifier_learner(dls, width=8, mixup=0, path=tmp_path)
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(30, 1e-2)
-        right += sum(is_right(learn, p.path) for p in dls.valid.items)
+        right += sum(is_right(learn, p) for p in dls.valid_ds.items)
     assert right>=7, right
 
 def test_labels_the_stream(learn):
@@ -321,7 +321,6 @@ def test_label_file_of_another_rate_or_broken(learn, tmp_path):
 @pytest.mark.parametrize('bs,sizes', [(1, {1}), (8, {8, 1})])
 def test_a_batch_of_one_sound_is_trained_on(arch, bs, sizes):
     "fastai's MixUp knows none; a last batch of one is nothing unusual."
-    torch.set_num_threads(1)
     dls = loaders(chunk_len=6000, bs=bs)
     assert {len(x) for x,_ in dls.train}==sizes
     learn = classifier_learner(dls, arch=arch, width=4, augment=False)
