@@ -20,7 +20,8 @@ from .checks import rate_for
 from .hub import training_record
 
 # %% ../../nbs/15r_export.network.ipynb #0133b1dc
-_PARTS = ('fir', 'sample_wavenet', 'wavenet', 'tcn', 'unet', 'lstm', 'sample_lstm', 'nam', 'nam_lstm', 'seq2seq', 'gan', 'sidechain')
+_PARTS = ('fir', 'sample_wavenet', 'wavenet', 'tcn', 'unet', 'lstm', 'sample_lstm', 'nam', 'nam_lstm',
+          'seq2seq', 'gan', 'sidechain')
 _FORMAT = 'fastproaudio network'
 _MOST = 2**30                                               # bytes of weights
 
