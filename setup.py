@@ -28,6 +28,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
-    entry_points={'console_scripts': ['fastproaudio=fastproaudio.cli:main'], 'nbdev': ['fastproaudio=fastproaudio._modidx:d']},
+    entry_points={'console_scripts': ['fastproaudio=fastproaudio.cli:main'],
+                  'nbdev': ['fastproaudio=fastproaudio._modidx:d']},
     zip_safe=False,
 )

@@ -1,9 +1,11 @@
 """Learn to predict music sample by sample, for so many seconds of training, and print bits per sample along the way.
 
 Beside it: the predictors that need no network, and fastai's own language model (AWD-LSTM) of the same width,
-depth and dropout on the same tokens and streams for the same time. Example: `python benchmarks/autoregressive.py --seconds 60 --out music.wav`.
-`--toy` trains `build_wavenet_toy` (10 levels) for so many seconds of CPU time instead, on three tones in noise or, with `--words FOLDER`,
-on a folder with one folder of clips for each word, converted to `--sr`; its test clips lie in folders named `test`.
+depth and dropout on the same tokens and streams for the same time. Example: `python benchmarks/autoregressive.py
+--seconds 60 --out music.wav`.
+`--toy` trains `build_wavenet_toy` (10 levels) for so many seconds of CPU time instead, on three tones in noise
+or, with `--words FOLDER`, on a folder with one folder of clips for each word, converted to `--sr`; its test
+clips lie in folders named `test`.
 """
 import argparse
 import math
@@ -22,7 +24,6 @@ import fastproaudio
 from fastproaudio.data import AudioDataLoaders, AudioTensor, get_audio_files, prepare_audio, SpeechCommands
 from fastproaudio.dsp import mu_law_decode, mu_law_encode, noise, rms_db, sine
 from fastproaudio.io import write_audio
-from fastproaudio.losses import match_fraction
 from fastproaudio.models import build_wavenet_toy, SampleLSTM
 from fastproaudio.train import autoregressive_learner, NextBaselines
 from fastproaudio.train.next_sample import next_baselines
@@ -46,7 +47,9 @@ class Stopwatch(Callback):
     def point(self):
         bits,match = judge(self.learn)
         self.rows.append((self.spent, bits, match))
-        print(f"{self.label:>12} {self.spent:8.1f} s {self.samples/max(self.spent, 1e-9):10.0f} samples/s {bits:8.3f} bits {match:7.3f} match ({self.smooth_loss.item()/math.log(2):.3f} bits in training)", flush=True)
+        rate = self.samples/max(self.spent, 1e-9)
+        print(f"{self.label:>12} {self.spent:8.1f} s {rate:10.0f} samples/s "
+              f"{bits:8.3f} bits {match:7.3f} match ({self.smooth_loss.item()/math.log(2):.3f} bits in training)", flush=True)
 
 
 @torch.no_grad()
@@ -75,8 +78,10 @@ def judge(learn):
 
 def peer_learner(dls, a):
     "fastai's language model on the same batches, as wide, as deep and as regularised as ours."
-    config = {**awd_lstm_lm_config, 'emb_sz':a.hidden, 'n_hid':a.hidden, 'n_layers':1, 'pad_token':a.tokens, 'tie_weights':True,
-              'weight_p':max(a.weight_p, 1e-6), 'output_p':a.output_p, **{k:0. for k in ('hidden_p', 'input_p', 'embed_p')}}
+    config = {**awd_lstm_lm_config, 'emb_sz':a.hidden, 'n_hid':a.hidden, 'n_layers':1,
+              'pad_token':a.tokens, 'tie_weights':True,
+              'weight_p':max(a.weight_p, 1e-6), 'output_p':a.output_p,
+              **{k:0. for k in ('hidden_p', 'input_p', 'embed_p')}}
     model = get_language_model(AWD_LSTM, a.tokens+1, config=config)
     loss = lambda out,y: F.cross_entropy(out[0].flatten(0, 1), y.flatten())
     return Learner(dls, model, loss_func=loss, lr=3e-3, cbs=[ModelResetter()], wd=0.)
@@ -89,12 +94,14 @@ def write(learn, f, a):
     prompt = x[:, frames.argmax()*a.sr//2:][:, :a.sr//2]
     y = learn.generate(2*a.sr, prompt=prompt, temperature=.9, seed=0)
     y.save(a.out)
-    print(f"{a.out}: prompt {rms_db(cast(prompt, Tensor))[0]:.1f} dBFS, generated {rms_db(cast(y, Tensor))[0]:.1f} dBFS")
+    print(f"{a.out}: prompt {rms_db(cast(prompt, Tensor))[0]:.1f} dBFS, "
+          f"generated {rms_db(cast(y, Tensor))[0]:.1f} dBFS")
 
 
 @torch.no_grad()
 def linear_match(dl, taps=32):
-    "How often a linear predictor is right that reads the same tokens and was fitted to the very sounds it is judged on (32 taps for each chunk)."
+    """How often a linear predictor is right that reads the same tokens and was fitted to the very sounds it is
+    judged on (32 taps for each chunk)."""
     right = n = 0
     for x,y in dl:
         for xs,ys in zip(*(cast(o, Tensor)[:, -dl.chunk_len:] for o in (x, y))):
@@ -112,11 +119,13 @@ def toy(a):
         args = dict(n_tokens=10, chunk_len=max(2048, a.sr//2), bs=2, seed=0)
         if a.words:
             words = prepare_audio(a.words, path/'words', a.sr, n_ch=1, progress=False)[a.sr]
-            held_out = [str(f.relative_to(words)) for f in get_audio_files(words) if 'test' in f.relative_to(words).parts]
+            held_out = [str(f.relative_to(words)) for f in get_audio_files(words)
+                        if 'test' in f.relative_to(words).parts]
             (words/'validation_list.txt').write_text('\n'.join(held_out))
             dls = SpeechCommands(words, check=False, **args)
         else:
-            tones = sum(sine(f, a.sr, 10*a.sr, amp=.25) for f in (220, 523.25, 1318.51))[None]+noise(10*a.sr, seed=0, amp=.05)
+            tones = sum(sine(f, a.sr, 10*a.sr, amp=.25)
+                        for f in (220, 523.25, 1318.51))[None]+noise(10*a.sr, seed=0, amp=.05)
             write_audio(path/'tones.wav', tones, a.sr)
             dls = AudioDataLoaders.from_files(path/'tones.wav', carry=False, **args)
         torch.manual_seed(0)
@@ -127,7 +136,8 @@ def toy(a):
             learn.fit_for(a.seconds/60, 6e-3, clock=time.process_time)
             _,bits,_,match = learn.validate()
         print(f"{a.words or 'tones in noise'}, {a.sr} Hz: cross-entropy {bits*math.log(2):.3f}, accuracy {match:.1%}; "
-              f"copy-last {beat['copy-last']*math.log(2):.3f}, {beat['copy-last match']:.1%}; majority {beat['majority']*math.log(2):.3f}, "
+              f"copy-last {beat['copy-last']*math.log(2):.3f}, {beat['copy-last match']:.1%}; "
+              f"majority {beat['majority']*math.log(2):.3f}, "
               f"{beat['majority match']:.1%}; 32 taps fitted to each test chunk {linear:.1%}")
 
 
@@ -142,7 +152,8 @@ def main():
     p.add_argument('--lr', type=float, default=4e-3)
     p.add_argument('--weight-p', type=float, default=.3, help='dropout of recurrent weights, in both')
     p.add_argument('--output-p', type=float, default=.1, help='dropout of the last features, in both')
-    p.add_argument('--gain-db', type=float, default=8., help='louder and softer by up to this much, and upside down, in training; 0: as it is')
+    p.add_argument('--gain-db', type=float, default=8.,
+                   help='louder and softer by up to this much, and upside down, in training; 0: as it is')
     p.add_argument('--chunk', type=int, default=128)
     p.add_argument('--bs', type=int, default=16)
     p.add_argument('--no-peer', action='store_true')
@@ -163,12 +174,16 @@ def main():
             else:
                 (Path(tmp)/name).mkdir()
                 resample_file(f, Path(tmp)/name/f'{name}.wav', a.sr, 'PCM_16')
-        dls = AudioDataLoaders.from_files(Path(tmp)/'train', valid=Path(tmp)/'valid', n_tokens=a.tokens, chunk_len=a.chunk, bs=a.bs,
-                                          val_bs=64, seed=0, read_len=16*a.chunk, gain_db=a.gain_db, flip_polarity=a.gain_db>0)
-        print(f"{a.sr} Hz, {a.tokens} tokens, {dls.train.n*a.chunk/a.sr:.0f} s train, {dls.valid.n*a.chunk/a.sr:.0f} s valid, {a.threads} thread(s)")
+        dls = AudioDataLoaders.from_files(Path(tmp)/'train', valid=Path(tmp)/'valid',
+                                          n_tokens=a.tokens, chunk_len=a.chunk, bs=a.bs,
+                                          val_bs=64, seed=0, read_len=16*a.chunk,
+                                          gain_db=a.gain_db, flip_polarity=a.gain_db>0)
+        print(f"{a.sr} Hz, {a.tokens} tokens, "
+              f"{dls.train.n*a.chunk/a.sr:.0f} s train, {dls.valid.n*a.chunk/a.sr:.0f} s valid, {a.threads} thread(s)")
         for k,v in next_baselines(dls).items(): print(f"{k:>22} {v:8.3f} {'match' if 'match' in k else 'bits'}")
         torch.manual_seed(0)
-        learn = autoregressive_learner(dls, SampleLSTM(a.tokens, hidden=a.hidden, weight_p=a.weight_p, output_p=a.output_p), lr=a.lr)
+        learn = autoregressive_learner(dls, SampleLSTM(a.tokens, hidden=a.hidden,
+                                                       weight_p=a.weight_p, output_p=a.output_p), lr=a.lr)
         learn.remove_cb(NextBaselines)
         run(learn, Stopwatch(a.seconds, 5, 'SampleLSTM'), a.lr)
         if a.out: write(learn, next((Path(tmp)/'valid').rglob('*.*')), a)

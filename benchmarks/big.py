@@ -2,9 +2,11 @@
 
     python benchmarks/big.py [--files 20000] [--gb 6] [--folder DIR]
 
-The sound is made in a temporary folder; the large files are sparse and take no room. Each start is a process of its own, with an index of
-headers in a folder of its own; the peers read every header at every start, as loaders without an index do. Seconds are of the process
-(what else runs on the machine does not count); the system has the files in its cache, so that a disk would make the difference larger.
+The sound is made in a temporary folder; the large files are sparse and take no room. Each start is a process of
+its own, with an index of headers in a folder of its own; the peers read every header at every start, as loaders
+without an index do. Seconds are of the process
+(what else runs on the machine does not count); the system has the files in its cache, so that a disk would make
+the difference larger.
 """
 import argparse,json,os,struct,subprocess,sys,tempfile,time
 from pathlib import Path
@@ -16,7 +18,8 @@ def small_files(folder, n, seconds=.1):
     import numpy as np, soundfile as sf
     rng = np.random.default_rng(0)
     for w in range(35): (folder/f'word{w:02d}').mkdir(parents=True)
-    for i in range(n): sf.write(folder/f'word{i%35:02d}'/f'{i:06d}.wav', rng.uniform(-.3, .3, int(seconds*sr)), sr, subtype='PCM_16')
+    for i in range(n):
+        sf.write(folder/f'word{i%35:02d}'/f'{i:06d}.wav', rng.uniform(-.3, .3, int(seconds*sr)), sr, subtype='PCM_16')
 
 def big_file(path, n_bytes):
     "A sparse RF64 of silence (EBU Tech 3306)."
@@ -28,13 +31,14 @@ def big_file(path, n_bytes):
 START = """import sys,time,json
 import torch; torch.set_num_threads(1)
 from fastproaudio.all import *
-from fastproaudio import io
+from fastproaudio.io import headers
 def rss(): return int(open('/proc/self/statm').read().split()[1])*4096/2**20
 r0,t0,w0,n = rss(),time.process_time(),time.perf_counter(),[]
-real = io._read_info
-io._read_info = lambda p: n.append(0) or real(p)
+real = headers._read_info
+headers._read_info = lambda p: n.append(0) or real(p)
 """
-OURS = START+"""dls = AudioDataLoaders.from_folder(sys.argv[1], chunk_len=1000, bs=16, seed=0, device='cpu', check=False)
+OURS = START+"""more = dict(device='cpu', check=False)
+dls = AudioDataLoaders.from_folder(sys.argv[1], chunk_len=1000, bs=16, seed=0, **more)
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(n)]))"""
 LIST = START+"""fs = get_audio_files(sys.argv[1])
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, 0]))"""
@@ -44,14 +48,16 @@ print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(
 FASTAI = START+"""import soundfile as sf
 class Header(Transform):
     def encodes(self, o:Path): return TitledTuple((str(o), sf.info(str(o)).frames))
-db = DataBlock((TransformBlock(type_tfms=Header), CategoryBlock), get_items=partial(get_files, extensions={'.wav'}), get_y=parent_label)
+waves = partial(get_files, extensions={'.wav'})
+db = DataBlock((TransformBlock(type_tfms=Header), CategoryBlock), get_items=waves, get_y=parent_label)
 dsets = db.datasets(Path(sys.argv[1]))
 items = [dsets[i] for i in range(len(dsets))]
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(items)]))"""
 WHOLE = START+"""import soundfile as sf,os
 xs = [sf.read(os.path.join(d, f), dtype='float32')[0] for d,_,fs in os.walk(sys.argv[1]) for f in fs]
 print(json.dumps([time.process_time()-t0, time.perf_counter()-w0, rss()-r0, len(xs)]))"""
-EPOCH = START+"""make = AudioDataLoaders.from_folder if sys.argv[3]=='folder' else partial(AudioDataLoaders.from_files, n_tokens=None, carry=False)
+EPOCH = START+"""stream = partial(AudioDataLoaders.from_files, n_tokens=None, carry=False)
+make = AudioDataLoaders.from_folder if sys.argv[3]=='folder' else stream
 t0 = time.process_time()
 dls = make(sys.argv[1], chunk_len=int(sys.argv[2]), bs=16, seed=0, device='cpu', check=False)
 start,curve,stop = time.process_time()-t0,[],int(sys.argv[4])
@@ -65,13 +71,15 @@ print(json.dumps([start, first, dls.train.n, 16*(n-1)/(time.process_time()-t0), 
 
 def run(code, *args, cache):
     env = {**os.environ, 'FASTPROAUDIO_CACHE':str(cache), 'OMP_NUM_THREADS':'1'}
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], capture_output=True, text=True, env=env)
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)],
+                       capture_output=True, text=True, env=env)
     if r.returncode: raise SystemExit(r.stderr)
     return json.loads(r.stdout.splitlines()[-1])
 
 def starts(folder, n, cache, rounds):
     "Seconds to be ready to train on many files; the best of several rounds in turn."
-    lines = {'list the files':LIST, 'peer: soundfile.info of every file':INFO, 'peer: fastai items that know their length':FASTAI,
+    lines = {'list the files':LIST, 'peer: soundfile.info of every file':INFO,
+             'peer: fastai items that know their length':FASTAI,
              'peer: read all sound into memory':WHOLE,
              'fastproaudio, first start':OURS, 'fastproaudio, every later start':OURS}
     best = {}
@@ -80,18 +88,23 @@ def starts(folder, n, cache, rounds):
             got = run(code, folder, cache=cache/str(i))
             best[name] = min(best.get(name, got), got)
     print(f'\nStart-up on {n:,} files\n  {"":<42}{"CPU s":>9}{"ms a file":>11}{"MB":>8}{"headers read":>14}')
-    for name,(cpu,wall,mb,read) in best.items(): print(f'  {name:<42}{cpu:>9.2f}{1000*cpu/n:>11.3f}{mb:>8.0f}{read:>14,}')
+    for name,(cpu,wall,mb,read) in best.items():
+        print(f'  {name:<42}{cpu:>9.2f}{1000*cpu/n:>11.3f}{mb:>8.0f}{read:>14,}')
 
 def epochs(folder, big, gb, cache):
     "Memory over an epoch: in a row when the first batch is there, at each fifth, at the end."
-    print(f'\nAn epoch\n  {"":<40}{"chunks":>12}{"start s":>9}{"first s":>9}{"chunks/s":>10}   MB more than after the import')
-    for name,args in {'many small files':(folder, 1000, 'folder', 0), f'one file of {gb:g} GB, chunks of 65,536':(big, 65536, 'file', 0),
-                      f'one file of {gb:g} GB, chunks of 1,024':(big, 1024, 'file', 20000), f'one file of {gb:g} GB, chunks of 256':(big, 256, 'file', 20000)}.items():
+    print(f'\nAn epoch\n  {"":<40}{"chunks":>12}{"start s":>9}{"first s":>9}{"chunks/s":>10}   '
+          'MB more than after the import')
+    for name,args in {'many small files':(folder, 1000, 'folder', 0),
+                      f'one file of {gb:g} GB, chunks of 65,536':(big, 65536, 'file', 0),
+                      f'one file of {gb:g} GB, chunks of 1,024':(big, 1024, 'file', 20000),
+                      f'one file of {gb:g} GB, chunks of 256':(big, 256, 'file', 20000)}.items():
         start,first,n,rate,curve = run(EPOCH, *args, cache=cache/'0')
         print(f'  {name:<40}{n:>12,}{start:>9.2f}{first:>9.2f}{rate:>10,.0f}   '+' '.join(f'{o:.0f}' for o in curve))
 
 def offsets(big, gb, rounds=40, n=65536):
-    "Microseconds of a chunk at places in a large file, the best of many reads in turn; each read is at a place that was not read before."
+    """Microseconds of a chunk at places in a large file, the best of many reads in turn; each read is at a place
+    that was not read before."""
     from fastproaudio.io.headers import audio_info
     from fastproaudio.io.recording import read_audio
     at = (.001, .25, .5, .75, .999)
@@ -102,7 +115,8 @@ def offsets(big, gb, rounds=40, n=65536):
             t0 = time.process_time()
             read_audio(big, s, n)
             best[p] = min(best[p], time.process_time()-t0)
-    print(f'\nMicroseconds of a chunk of {n:,} in a file of {gb:g} GB\n  '+'  '.join(f'at {100*p:g} %: {1e6*t:.0f}' for p,t in best.items()))
+    print(f'\nMicroseconds of a chunk of {n:,} in a file of {gb:g} GB\n  '
+          +'  '.join(f'at {100*p:g} %: {1e6*t:.0f}' for p,t in best.items()))
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,8 +1,9 @@
 """Learn one-shot sounds from class folders, and label a stream of them: `python benchmarks/classify.py FOLDER`.
 
 FOLDER holds train/CLASS/*.flac, test/CLASS/*.flac and, if a stream shall be labelled, stream_test.flac beside
-stream_test_labels.txt. The test folder is scored once, after training; nothing is chosen by it: settings were chosen with `--folds 3`, which
-splits the training folder and leaves the test folder alone. Baselines: cepstra's means and deviations, with scikit-learn's classifiers."""
+stream_test_labels.txt. The test folder is scored once, after training; nothing is chosen by it: settings were
+chosen with `--folds 3`, which splits the training folder and leaves the test folder alone. Baselines: cepstra's
+means and deviations, with scikit-learn's classifiers."""
 import argparse, collections, os, random, statistics, tempfile, time
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def learn_one(folder, arch, minutes, seed, window_s, clock=time.perf_counter):
     set_seed(seed)
     start = clock()
     sr = audio_info(get_audio_files(folder/'train')[0]).sr
-    dls = AudioDataLoaders.from_folder(folder, valid='test', chunk_len=int(window_s*sr), head=True, pad=True, preload=True, bs=32, seed=seed, device='cpu')
+    dls = AudioDataLoaders.from_folder(folder, valid='test', chunk_len=int(window_s*sr),
+                                       head=True, pad=True, preload=True, bs=32, seed=seed, device='cpu')
     learn = classifier_learner(dls, arch=arch, metrics=[])
     with learn.no_bar(), learn.no_logging(): learn.fit_for(minutes, clock=clock, cbs=NoValidation())
     return learn, clock()-start
@@ -43,7 +45,8 @@ def accuracy_on(learn, folder):
 
 
 def folded(folder, k, seed, into):
-    "Folders like FOLDER, made of links: each of `k` with another part of FOLDER/train as its test folder, every class in each."
+    """Folders like FOLDER, made of links: each of `k` with another part of FOLDER/train as its test folder, every
+    class in each."""
     files, rng = collections.defaultdict(list), random.Random(seed)
     for p in sorted(get_audio_files(folder/'train')): files[p.parent.name].append(p.resolve())
     for ps in files.values(): rng.shuffle(ps)
@@ -73,8 +76,10 @@ def baselines(folder, window_s):
         from sklearn.svm import SVC
     except ImportError: return {}
     parts = [sorted(get_audio_files(folder/o)) for o in ('train', 'test')]
-    (x, y), (a, b) = [([summary(p, window_s, audio_info(p).sr) for p in ps], [p.parent.name for p in ps]) for ps in parts]
-    makers = {'cepstra, logistic regression': LogisticRegression(max_iter=2000), 'cepstra, SVM': SVC(C=10), 'cepstra, nearest neighbour': KNeighborsClassifier(1)}
+    (x, y), (a, b) = [([summary(p, window_s, audio_info(p).sr) for p in ps], [p.parent.name for p in ps])
+                      for ps in parts]
+    makers = {'cepstra, logistic regression': LogisticRegression(max_iter=2000),
+              'cepstra, SVM': SVC(C=10), 'cepstra, nearest neighbour': KNeighborsClassifier(1)}
     return {k: make_pipeline(StandardScaler(), m).fit(x, y).score(a, b) for k, m in makers.items()}
 
 
@@ -84,9 +89,11 @@ def cross_validate(a, clock):
         with tempfile.TemporaryDirectory() as d:
             folders = folded(a.folder, a.folds, seed, Path(d))
             for arch in a.arch:
-                scores = [accuracy_on(learn_one(f, arch, a.minutes, seed, a.window, clock)[0], f/'test') for f in folders]
+                scores = [accuracy_on(learn_one(f, arch, a.minutes, seed, a.window, clock)[0], f/'test')
+                          for f in folders]
                 n = sum(n for _, n, _ in scores)
-                print(f'| {arch}, seed {seed} | {sum(acc*n for acc, n, _ in scores)/n:.1%} of {n} |', *(w for *_, ws in scores for w in ws), flush=True)
+                print(f'| {arch}, seed {seed} | {sum(acc*n for acc, n, _ in scores)/n:.1%} of {n} |',
+                      *(w for *_, ws in scores for w in ws), flush=True)
             for name in (each := [baselines(f, a.window) for f in folders])[0]:
                 print(f'| {name}, seed {seed} | {statistics.mean(e[name] for e in each):.1%} |', flush=True)
 
@@ -121,13 +128,16 @@ def main():
     p.add_argument('--seeds', type=int, nargs='+', default=[0])
     p.add_argument('--window', type=float, default=.75, help='seconds heard after an onset (default: 0.75)')
     p.add_argument('--threads', type=int, default=2)
-    p.add_argument('--cpu', action='store_true', help="count the processor's seconds, not the wall clock's: for a busy machine, with --threads 1")
-    p.add_argument('--folds', type=int, default=0, help='instead of the test folder, cross-validate inside the training folder')
+    p.add_argument('--cpu', action='store_true',
+                   help="count the processor's seconds, not the wall clock's: for a busy machine, with --threads 1")
+    p.add_argument('--folds', type=int, default=0,
+                   help='instead of the test folder, cross-validate inside the training folder')
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     clock = time.process_time if a.cpu else time.perf_counter
     if a.folds: return cross_validate(a, clock)
-    print('| net | parameters | seconds to learn | accuracy on test | event F1 (50 ms) | onset F1 | F1 of the exported graph |\n|---|---|---|---|---|---|---|')
+    print('| net | parameters | seconds to learn | accuracy on test | event F1 (50 ms) | onset F1 | '
+          'F1 of the exported graph |\n|---|---|---|---|---|---|---|')
     for seed in a.seeds:
         for arch in a.arch:
             learn, seconds = learn_one(a.folder, arch, a.minutes, seed, a.window, clock)

@@ -2,8 +2,9 @@
 
     python benchmarks/data.py [--seconds .7] [--minutes 3] [--files 8]
 
-The sound is synthesised in a temporary folder. Every line is timed in turn, three times over, and the best counts. A second is a second
-of this process, which is a wall second when nothing else runs; lines with 2 workers count wall seconds.
+The sound is synthesised in a temporary folder. Every line is timed in turn, three times over, and the best
+counts. A second is a second of this process, which is a wall second when nothing else runs; lines with 2 workers
+count wall seconds.
 """
 import argparse,tempfile,time
 from pathlib import Path
@@ -40,7 +41,9 @@ def loader(folder, ext, paired, **kwargs):
     "A training loader as `from_pairs` builds it, or one of single recordings."
     files = sorted(folder.glob(f'*_input.{ext}'))
     kw = dict(chunk_len=65536, bs=16, check=False, device='cpu', **kwargs)
-    if paired: return AudioDataLoaders.from_pairs(files, [str(f).replace('input', 'target') for f in files], seed=0, **kw).train
+    if paired:
+        return AudioDataLoaders.from_pairs(files, [str(f).replace('input', 'target') for f in files],
+                                           seed=0, **kw).train
     db = DataBlock(AudioBlock, splitter=IndexSplitter([0]))
     return db.dataloaders(files, **kw).train
 
@@ -78,13 +81,15 @@ def read_only(folder, ext):
     files = sorted(folder.glob(f'*_input.{ext}'))
     n,rng = audio_info(files[0]).n,np.random.default_rng(0)
     def run():
-        for i in range(10**6): yield read_audio(files[i%len(files)], int(rng.integers(n-65536)), 65536)[0].shape[1]//65536
+        for i in range(10**6):
+            yield read_audio(files[i%len(files)], int(rng.integers(n-65536)), 65536)[0].shape[1]//65536
     return run
 
 class OneRead(ItemTransform):
     "Open, seek and read for one item, as an item transform does it without this library."
     _retain = False
-    def encodes(self, o): return TensorBase(sf.read(o[0], frames=o[2], start=o[1], dtype='float32', always_2d=True)[0].T)
+    def encodes(self, o):
+        return TensorBase(sf.read(o[0], frames=o[2], start=o[1], dtype='float32', always_2d=True)[0].T)
 
 def one_read_each(folder, ext, n, bs=32):
     "Plain fastai: an item for each window of `n` samples, an open, a seek and a read for each item."
@@ -147,7 +152,8 @@ def main():
             window = dict(chunk_len=2048, bs=32)
             lines[f'{ext}: plain fastai, one open and read each'] = one_read_each(d, ext, 2048)
             lines[f'{ext}: ChunkDL, one read each'] = batches(loader(d, ext, False).new(**window))
-            lines[f'{ext}: ChunkDL, cut from reads of 65,536'] = batches(loader(d, ext, False).new(read_len=65536, **window))
+            lines[f'{ext}: ChunkDL, cut from reads of 65,536'] = batches(
+                loader(d, ext, False).new(read_len=65536, **window))
             lines[f'{ext}: the same, pairs'] = batches(loader(d, ext, True).new(read_len=65536, **window))
             lines[f'{ext}: ChunkDL, preload'] = batches(loader(d, ext, False, preload=True).new(**window))
         windows = table('Windows of 2,048 samples a second', lines, a.seconds)
@@ -156,9 +162,12 @@ def main():
     print('\nIn short')
     for ext,want in (('wav', 3000), ('flac', 1200)):
         verdict(f'{ext}: chunks a second, single, 0 workers', chunks[f'{ext}: ChunkDL, single, 0 workers'], want)
-        verdict(f'{ext}: times whole-file loading', chunks[f'{ext}: ChunkDL, single, 0 workers']/chunks[f'{ext}: whole file for each chunk'], 10, 'x')
+        verdict(f'{ext}: times whole-file loading',
+                chunks[f'{ext}: ChunkDL, single, 0 workers']/chunks[f'{ext}: whole file for each chunk'], 10, 'x')
         cut = windows[f'{ext}: ChunkDL, cut from reads of 65,536']
-        verdict(f'{ext}: windows, times one read each', cut/windows[f'{ext}: plain fastai, one open and read each'], 10, 'x')
-        print(f"  {f'{ext}: windows, part of what the decoder alone can do':<58}{cut/32/chunks[f'{ext}: seek and read, no loader']:>12,.0%}")
+        verdict(f'{ext}: windows, times one read each', cut/windows[f'{ext}: plain fastai, one open and read each'],
+                10, 'x')
+        part = cut/32/chunks[f'{ext}: seek and read, no loader']
+        print(f"  {f'{ext}: windows, part of what the decoder alone can do':<58}{part:>12,.0%}")
 
 if __name__=='__main__': main()

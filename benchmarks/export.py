@@ -1,10 +1,11 @@
-"""Times real time of each target by size of block, beside eager torch, and the plugin's C++ player where it is at hand, in one run.
+"""Times real time of each target by size of block, beside eager torch, and the plugin's C++ player where it is
+at hand, in one run.
 
     python benchmarks/export.py [--models nano standard lstm] [--seconds .3]
     python benchmarks/export.py --what      what each target can express, asked of the exporters themselves
 
-One thread, weights as they start. `FASTPROAUDIO_NAM_RENDER=/path/to/render` adds the C++ player (which plays whole files). Judge by
-ratios: every line is timed on the same machine, one after the other.
+One thread, weights as they start. `FASTPROAUDIO_NAM_RENDER=/path/to/render` adds the C++ player (which plays
+whole files). Judge by ratios: every line is timed on the same machine, one after the other.
 """
 import argparse, importlib.util, os, tempfile, time
 from pathlib import Path
@@ -52,10 +53,14 @@ def networks():
         with torch.no_grad(): m.dry.fill_(gain)
         return m
     tcn = dict(n_blocks=1, ks=3, channel_width=2)
-    return {'NAMWaveNet':lambda: NAMWaveNet('nano'), 'NAMLSTM':lambda: NAMLSTM(4, run_in=100), 'LSTMEffect, dry added':lambda: plain(1.),
-        'LSTMEffect, dry not added':lambda: plain(0.), 'LSTMEffect with knobs':lambda: plain(1., n_knobs=1), 'TCN':lambda: TCN(**tcn), 'TCN with knobs':lambda: TCN(n_knobs=1, **tcn),
-        'TCN, stereo':lambda: TCN(n_in=2, n_out=2, **tcn), 'TCN with lookahead':lambda: TCN(causal=False, **tcn), 'WaveNet':lambda: WaveNet(channels=2, n_layers=2, head=2),
-        'UNet1d':lambda: UNet1d(channels=(2, 3), strides=(4,), ks=3, causal=True), 'FIR':lambda: FIR(10), 'Sequential of Conv1d':lambda: nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 1, 1))}
+    return {'NAMWaveNet':lambda: NAMWaveNet('nano'), 'NAMLSTM':lambda: NAMLSTM(4, run_in=100),
+            'LSTMEffect, dry added':lambda: plain(1.),
+        'LSTMEffect, dry not added':lambda: plain(0.), 'LSTMEffect with knobs':lambda: plain(1., n_knobs=1),
+            'TCN':lambda: TCN(**tcn), 'TCN with knobs':lambda: TCN(n_knobs=1, **tcn),
+        'TCN, stereo':lambda: TCN(n_in=2, n_out=2, **tcn), 'TCN with lookahead':lambda: TCN(causal=False, **tcn),
+            'WaveNet':lambda: WaveNet(channels=2, n_layers=2, head=2),
+        'UNet1d':lambda: UNet1d(channels=(2, 3), strides=(4,), ks=3, causal=True), 'FIR':lambda: FIR(10),
+            'Sequential of Conv1d':lambda: nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 1, 1))}
 
 def answer(make, target, folder):
     "`yes`, `whole sounds`, or `-`, and the refusal."
@@ -112,6 +117,7 @@ def main():
                 if target=='onnx' and not have_onnx: continue
                 block = exported(model, target, Path(d))
                 if block is not None: line(target, block_speeds(block, SR, sizes=SIZES, seconds=a.seconds).values())
-            if os.environ.get('FASTPROAUDIO_NAM_RENDER'): line('C++ player, whole file', [cpp(model, Path(d))]*len(SIZES))
+            if os.environ.get('FASTPROAUDIO_NAM_RENDER'):
+                line('C++ player, whole file', [cpp(model, Path(d))]*len(SIZES))
 
 if __name__=='__main__': main()

@@ -1,23 +1,26 @@
-"""Samples per second of generation, beside the naive loop, a public cached path and the eager step loop, in one run on one thread.
+"""Samples per second of generation, beside the naive loop, a public cached path and the eager step loop, in one
+run on one thread.
 
     python benchmarks/generate.py [--seconds 1.5] [--only small large lstm stream]
 
-WaveNets: small 2 x 8 layers, kernel 2, 32 residual / 64 skip; large 3 x 10, 64 / 256; 256 mu-law classes. The peer is wavenet-vocoder
-0.1.1 (`pip install --no-deps wavenet-vocoder==0.1.1`), left out where it is missing or does not run. LSTMs: one layer, 256 classes, beside
+WaveNets: small 2 x 8 layers, kernel 2, 32 residual / 64 skip; large 3 x 10, 64 / 256; 256 mu-law classes.
+The peer is wavenet-vocoder 0.1.1 (`pip install --no-deps wavenet-vocoder==0.1.1`), left out where it is missing
+or does not run. LSTMs: one layer, 256 classes, beside
 `nn.LSTM` stepped in eager torch. Judge by ratios: each line is timed many times in short runs and the best counts,
 which other work on the machine disturbs least. The C++ column is what a hand-written
 loop reached on another machine of this class; `GB/s` is weight bytes read per second, the limit of any engine.
 """
 import argparse,time,warnings
+from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
-from fastproaudio.generate import sample, sample_blocks, sample_naive
+from fastproaudio.generate import sample_blocks, sample_naive
 from fastproaudio.models import SampleWaveNet
 
 CPP = {('small', 1):218_877, ('small', 16):478_773, ('large', 1):4_139, ('large', 16):53_375,
-       ('lstm256', 1):108_077, ('lstm256', 16):185_665, ('lstm512', 1):6_321, ('lstm512', 16):50_718, ('lstm1024', 1):1_505,
+       ('lstm256', 1):108_077, ('lstm256', 16):185_665, ('lstm512', 1):6_321,
+       ('lstm512', 16):50_718, ('lstm1024', 1):1_505,
        ('lstm1024', 16):14_484}
 
 def best(run, seconds, tries=3):
@@ -42,7 +45,8 @@ def public(name, bs, n):
     layers,stacks,res,skip = (16, 2, 32, 64) if name=='small' else (30, 3, 64, 256)
     try:
         from wavenet_vocoder import WaveNet
-        m = WaveNet(out_channels=256, layers=layers, stacks=stacks, residual_channels=res, gate_channels=2*res, skip_out_channels=skip,
+        m = WaveNet(out_channels=256, layers=layers, stacks=stacks, residual_channels=res,
+                    gate_channels=2*res, skip_out_channels=skip,
                     kernel_size=2, dropout=0., weight_normalization=False).eval()
         if hasattr(m, 'make_generation_fast_'): m.make_generation_fast_()
         start = torch.zeros(bs, 256, 1); start[:, 128] = 1
@@ -54,15 +58,18 @@ def public(name, bs, n):
     except Exception as e:
         print(f"  (wavenet-vocoder does not run: {type(e).__name__}: {e})")
 
-def weight_bytes(model): return 4*sum(p.numel() for n,p in model.named_parameters() if 'inp' not in n and 'emb' not in n)
+def weight_bytes(model):
+    return 4*sum(p.numel() for n,p in model.named_parameters() if 'inp' not in n and 'emb' not in n)
 
 def row(name, bs, what, rate, base, model=None):
     limit = f"{rate/bs*weight_bytes(model)/1e9:6.1f}" if model is not None else ' '*6
     cpp = CPP.get((name, bs)) if model is not None else None
-    print(f"{name:9} {bs:3}  {what:34} {rate:11,.0f} {rate/base:8.1f} {f'{rate/cpp:6.0%}' if cpp else '':>7} {limit:>7}", flush=True)
+    part = f'{rate/cpp:6.0%}' if cpp else ''
+    print(f"{name:9} {bs:3}  {what:34} {rate:11,.0f} {rate/base:8.1f} {part:>7} {limit:>7}", flush=True)
 
 def wavenets(name, seconds):
-    size = dict(channels=32, skip=64, n_layers=8, n_blocks=2) if name=='small' else dict(channels=64, skip=256, n_layers=10, n_blocks=3)
+    small = dict(channels=32, skip=64, n_layers=8, n_blocks=2)
+    size = small if name=='small' else dict(channels=64, skip=256, n_layers=10, n_blocks=3)
     model = SampleWaveNet(256, **size).eval()
     for bs in (1, 16):
         few = 4 if name=='small' else 1
@@ -72,7 +79,8 @@ def wavenets(name, seconds):
             rate = best(peer, seconds)
             row(name, bs, 'wavenet-vocoder, incremental', rate, base)
         row(name, bs, 'ours, eager', best(ours(model, bs, 20, engine='eager'), seconds), base, model)
-        row(name, bs, 'ours, numba', best(ours(model, bs, 1000//bs if name=='small' else 80//bs, engine='numba'), seconds), base, model)
+        row(name, bs, 'ours, numba', best(ours(model, bs, 1000//bs if name=='small' else 80//bs, engine='numba'),
+                                          seconds), base, model)
 
 class StepLSTM(nn.Module):
     "The eager way: `nn.LSTM` called for one sample at a time."
@@ -92,7 +100,7 @@ def lstms(h, seconds):
     eager = StepLSTM(h).eval()
     model = SampleLSTM(n_tokens=256, hidden=h, n_layers=1).eval()
     for bs in (1, 16):
-        base = best(lambda: eager.run(bs, 20), seconds)
+        base = best(partial(eager.run, bs, 20), seconds)
         row(f'lstm{h}', bs, 'nn.LSTM step by step', base, base)
         row(f'lstm{h}', bs, 'ours, eager', best(ours(model, bs, 20, engine='eager'), seconds), base, model)
         row(f'lstm{h}', bs, 'ours, numba', best(ours(model, bs, 600//bs, engine='numba'), seconds), base, model)

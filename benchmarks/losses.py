@@ -17,7 +17,8 @@ SHAPES = ((16, 1, 8192), (8, 1, 32768), (4, 2, 65536))
 def plain(pred, targ):
     "Multi-resolution STFT distance as one would write it with torch.stft and autograd."
     def mags(x, n_fft, hop, win):
-        z = torch.view_as_real(torch.stft(x.flatten(0, 1), n_fft, hop, win, torch.hann_window(win), return_complex=True))
+        z = torch.view_as_real(torch.stft(x.flatten(0, 1), n_fft, hop, win,
+                                          torch.hann_window(win), return_complex=True))
         return (z.square().sum(-1)+1e-8).sqrt()
     total = 0
     for r in RESOLUTIONS:
@@ -50,7 +51,8 @@ def main():
             ('ESR', fpa.ESRLoss(), auraloss.time.ESRLoss(), None), ('DC', fpa.DCLoss(), auraloss.time.DCLoss(), None),
             ('log-cosh', fpa.LogCoshLoss(), auraloss.time.LogCoshLoss(), None),
             ('SI-SDR', fpa.SISDRLoss(), auraloss.time.SISDRLoss(), None), ('MSE', fpa.MSELoss(), nn.MSELoss(), None)]
-    print(f"milliseconds, forward and gradient, {a.threads} thread(s), best of {a.repeats}; MSE stands beside torch's own\n")
+    print(f"milliseconds, forward and gradient, {a.threads} thread(s), best of {a.repeats}; "
+          "MSE stands beside torch's own\n")
     print(f"{'batch':>14} {'loss':<22} {'ours':>8} {'peer':>8} {'plain':>8} {'peer/ours':>10}")
     for shape in SHAPES:
         pred,targ = .1*torch.randn(shape),.1*torch.randn(shape)

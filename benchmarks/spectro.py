@@ -1,13 +1,18 @@
-"""Speed, memory and accuracy of the spectrogram layers beside nnAudio, nnAudio2, torch, torchaudio, torchlibrosa and librosa, in one run.
+"""Speed, memory and accuracy of the spectrogram layers beside nnAudio, nnAudio2, torch, torchaudio, torchlibrosa
+and librosa, in one run.
 
-    python benchmarks/spectral.py [--bs 16] [--seconds 4] [--rounds 5] [--threads 1] [--device cpu] [--only cqt] [--quick]
+    python benchmarks/spectro.py [--bs 16] [--seconds 4] [--rounds 5] [--threads 1] [--device cpu] [--only cqt]
+    [--quick]
 
-Peers that are not installed are left out (`pip install nnAudio==0.3.4 nnAudio2==2.0.3 torchlibrosa librosa torchaudio`). Every line of a
-layer is timed in turn, several times over, and the best counts: judge by ratios; on one thread
-the processor's time is taken. `fwd+bwd` is the gradient of the sum down to the waveform. `MB` is the most memory that tensors take up in that, beyond the input; what a library allocates inside an operation
-(oneDNN's convolutions) is not seen. Accuracy is the largest error over the largest value, against the definition in float64.
+Peers that are not installed are left out (`pip install nnAudio==0.3.4 nnAudio2==2.0.3 torchlibrosa librosa
+torchaudio`). Every line of a layer is timed in turn, several times over, and the best counts: judge by ratios;
+on one thread the processor's time is taken. `fwd+bwd` is the gradient of the sum down to the waveform.
+`MB` is the most memory that tensors take up in that, beyond the input; what a library allocates inside an operation
+(oneDNN's convolutions) is not seen. Accuracy is the largest error over the largest value, against the definition
+in float64.
 """
 import argparse,contextlib,importlib,io,logging,math,os,time,warnings
+from functools import partial
 
 warnings.filterwarnings('ignore')
 logging.disable(logging.CRITICAL)
@@ -38,9 +43,10 @@ class Call(torch.nn.Module):
         self.register_buffer('w', torch.hann_window(n_fft))
     def forward(self, x): return self.f(x, self.w)
 
-def nn_pair(name, squeeze=True, **kw):
+def nn_pair(name, **kw):
     "The same layer of nnAudio and nnAudio2."
-    return {label: (lambda m=m: getattr(m, name)(**kw, verbose=False)) for label,m in (('nnAudio', nn1), ('nnAudio2', nn2)) if m}
+    return {label: (lambda m=m: getattr(m, name)(**kw, verbose=False))
+            for label,m in (('nnAudio', nn1), ('nnAudio2', nn2)) if m}
 
 def torch_stft(x, w): return torch.stft(x, n_fft, hop, window=w, return_complex=True)
 
@@ -58,37 +64,43 @@ def layers():
     mel = dict(n_mels=128, n_fft=n_fft, hop_length=hop)
     ta_mel = dict(n_fft=n_fft, hop_length=hop, n_mels=128, norm='slaney', mel_scale='slaney')
     out = {
-        'STFT complex': {'ours': lambda: STFT(n_fft, hop), **nn_pair('STFT', n_fft=n_fft, hop_length=hop, output_format='Complex'),
+        'STFT complex': {'ours': lambda: STFT(n_fft, hop),
+                         **nn_pair('STFT', n_fft=n_fft, hop_length=hop, output_format='Complex'),
                          'torch': lambda: Call(torch_stft)},
         'STFT magnitude': {'ours': lambda: STFT(n_fft, hop, output='magnitude'),
                            **nn_pair('STFT', n_fft=n_fft, hop_length=hop, output_format='Magnitude'),
                            'torch': lambda: Call(lambda x, w: torch_stft(x, w).abs())},
         'STFT log scale 1025': {'ours': lambda: STFT(n_fft, hop, output='magnitude', freq_scale='log', sr=sr),
-                                **nn_pair('STFT', n_fft=n_fft, hop_length=hop, output_format='Magnitude', freq_scale='log', sr=sr)},
+                                **nn_pair('STFT', n_fft=n_fft, hop_length=hop,
+                                          output_format='Magnitude', freq_scale='log', sr=sr)},
         'mel 128': {'ours': lambda: MelSpectrogram(sr), **nn_pair('MelSpectrogram', sr=sr, **mel)},
         'MFCC 20': {'ours': lambda: MFCC(sr), **nn_pair('MFCC', sr=sr)},
         'gammatone 64': {'ours': lambda: Gammatonegram(sr), **nn_pair('Gammatonegram', sr=sr)},
         'CQT 84, 12/octave': {'ours': lambda: CQT(sr), **nn_cqt(84, 12)},
-        'CQT 84, hop 441': {'ours': lambda: CQT(sr, 441), 'nnAudio 1992v2': lambda: nn1.CQT1992v2(sr=sr, hop_length=441, verbose=False)},
+        'CQT 84, hop 441': {'ours': lambda: CQT(sr, 441),
+                            **nn_pair('CQT1992v2', sr=sr, hop_length=441)},
         'CQT 168, 24/octave': {'ours': lambda: CQT(sr, n_bins=168, bins_per_octave=24), **nn_cqt(168, 24)},
         'VQT 84': {'ours': lambda: VQT(sr, gamma=20.), **nn_pair('VQT', sr=sr, gamma=20.)},
-        'inverse STFT': {'ours': lambda: iSTFT(n_fft, hop), **{k: nn_istft(m) for k,m in (('nnAudio', nn1), ('nnAudio2', nn2)) if m},
+        'inverse STFT': {'ours': lambda: iSTFT(n_fft, hop),
+                         **{k: nn_istft(m) for k,m in (('nnAudio', nn1), ('nnAudio2', nn2)) if m},
                          'torch': lambda: Call(lambda X, w: torch.istft(X, n_fft, hop, window=w))},
     }
     if tl: out['STFT magnitude']['torchlibrosa'] = lambda: tl.Spectrogram(n_fft=n_fft, hop_length=hop, power=1.)
     if ta:
         out['mel 128']['torchaudio'] = lambda: ta.transforms.MelSpectrogram(sr, **ta_mel)
         out['MFCC 20']['torchaudio'] = lambda: ta.transforms.MFCC(sr, 20, melkwargs=ta_mel)
-        out['inverse STFT']['torchaudio'] = lambda: Call(lambda X, w: ta.transforms.InverseSpectrogram(n_fft, hop_length=hop).to(X.device)(X))
+        out['inverse STFT']['torchaudio'] = lambda: Call(ta_istft)
     if lr:
         out['mel 128']['librosa'] = lambda: Call(lambda x, w: librosa_of(x, lr.feature.melspectrogram))
         out['CQT 84, 12/octave']['librosa'] = lambda: Call(lambda x, w: librosa_of(x, lr.cqt))
     return out
 
+def ta_istft(X, _): return ta.transforms.InverseSpectrogram(n_fft, hop_length=hop).to(X.device)(X)
+
 def nn_cqt(n_bins, per_octave):
     kw = dict(sr=sr, n_bins=n_bins, bins_per_octave=per_octave, verbose=False)
-    return {f'{label} {n[3:]}': (lambda m=m, n=n: getattr(m, n)(**kw)) for label,m in (('nnAudio', nn1), ('nnAudio2', nn2)) if m
-            for n in ('CQT1992v2', 'CQT2010v2')}
+    return {f'{label} {n[3:]}': (lambda m=m, n=n: getattr(m, n)(**kw))
+            for label,m in (('nnAudio', nn1), ('nnAudio2', nn2)) if m for n in ('CQT1992v2', 'CQT2010v2')}
 
 def librosa_of(x, f): return torch.as_tensor(np.abs(f(y=x.detach().cpu().numpy(), sr=sr)))
 
@@ -119,21 +131,25 @@ def peak_mb(layer, x):
         base = torch.cuda.memory_allocated()
         both(layer, x)
         return (torch.cuda.max_memory_allocated()-base)/2**20
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as p: both(layer, x)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as p:
+        both(layer, x)
     steps = sorted((e.start_ns(), e.nbytes()) for e in p.profiler.kineto_results.events() if e.name()=='[memory]')
     return max(np.cumsum([b for _,b in steps]))/2**20
 
 def speed(args):
     "The table of times."
     x = noise(int(args.seconds*sr), seed=0, n_ch=args.bs).to(args.device)
-    print(f"\n{args.bs} x {args.seconds:g} s at {sr} Hz, n_fft {n_fft}, hop {hop}, {args.threads} thread(s), {args.device}, torch {torch.__version__}")
+    print(f"\n{args.bs} x {args.seconds:g} s at {sr} Hz, n_fft {n_fft}, hop {hop}, "
+          f"{args.threads} thread(s), {args.device}, torch {torch.__version__}")
     print(f"{'layer':22}{'':20}{'fwd ms':>9}{'ratio':>8}{'fwd+bwd':>10}{'ratio':>8}{'MB':>7}{'built ms':>10}")
     for name,makers in layers().items():
-        if args.only.lower() in name.lower(): speed_of(name, makers, torch_stft(x, torch.hann_window(n_fft, device=x.device)) if 'inverse' in name else x, args)
+        if args.only.lower() in name.lower():
+            speed_of(name, makers, torch_stft(x, torch.hann_window(n_fft, device=x.device))
+                     if 'inverse' in name else x, args)
 
 def speed_of(name, makers, x, args):
     "One layer's lines."
-    built,times,mem = {},{},{}
+    built,times = {},{}
     for who,make in makers.items():
         with contextlib.redirect_stdout(io.StringIO()):
             t = time.perf_counter()
@@ -145,11 +161,13 @@ def speed_of(name, makers, x, args):
             if k>1 and times[who][2]>args.budget: continue # slow ones have had their turn
             f,b = seconds(forward, layer, x),seconds(both, layer, x) if grad else math.nan
             old = times.get(who, (math.inf, math.inf, 0.))
-            times[who] = (f, b, 0.) if k==0 and not args.quick else (min(old[0], f), min(old[1], b) if grad else b, old[2]+f+(b if grad else 0))
+            times[who] = (f, b, 0.) if k==0 and not args.quick else (min(old[0], f), min(old[1], b) if grad else b,
+                                                                     old[2]+f+(b if grad else 0))
     for who,layer in built.items():
         f,b,_ = times[who]
         mb = peak_mb(layer, x) if who!='librosa' else math.nan
-        print(f"{name if who=='ours' else '':22}{who:20}{f*1e3:9.1f}{f/times['ours'][0]:8.1f}{b*1e3:10.1f}{b/times['ours'][1]:8.1f}{mb:7.0f}{layer.ms:10.0f}", flush=True)
+        print(f"{name if who=='ours' else '':22}{who:20}{f*1e3:9.1f}{f/times['ours'][0]:8.1f}"
+              f"{b*1e3:10.1f}{b/times['ours'][1]:8.1f}{mb:7.0f}{layer.ms:10.0f}", flush=True)
 
 def by_hand(x, kernels, reach, every):
     "Centred inner products in float64, silence beyond the ends; `kernels` are `(first sample, values)`."
@@ -164,7 +182,7 @@ def error(y, ref):
     n = min(y.shape[-1], ref.shape[-1])
     return np.abs(np.abs(y[..., :n])-np.abs(ref[..., :n])).max()/np.abs(ref).max()
 
-def accuracy(args):
+def accuracy():
     "The table of errors."
     n = 3*sr
     x = sweep(30, 10000, sr, n, amp=.3) + noise(n, seed=1)[0]*torch.linspace(0, 1, n) + pluck(220, sr, n, 1.)
@@ -174,27 +192,37 @@ def accuracy(args):
     mel = mel_bank(sr, n_fft)@np.abs(spec)**2
     print(f"\n{'largest error of peak against float64':44}ours and peers")
     pad = dict(pad_mode='constant')
-    show('STFT magnitude', spec, x, {'ours': STFT(n_fft, hop, output='magnitude', **pad), **made('STFT', n_fft=n_fft, hop_length=hop, output_format='Magnitude', **pad),
-        'torch': lambda x: torch.stft(x, n_fft, hop, window=torch.hann_window(n_fft), pad_mode='constant', return_complex=True).abs()})
+    show('STFT magnitude', spec, x, {'ours': STFT(n_fft, hop, output='magnitude', **pad),
+                                     **made('STFT', n_fft=n_fft, hop_length=hop, output_format='Magnitude', **pad),
+        'torch': lambda x: torch.stft(x, n_fft, hop, window=torch.hann_window(n_fft),
+                                      pad_mode='constant', return_complex=True).abs()})
     peers = {'ours': MelSpectrogram(sr, **pad), **made('MelSpectrogram', sr=sr, **pad)}
-    if ta: peers['torchaudio'] = ta.transforms.MelSpectrogram(sr, n_fft, hop_length=hop, n_mels=128, norm='slaney', mel_scale='slaney', **pad)
+    if ta:
+        peers['torchaudio'] = ta.transforms.MelSpectrogram(sr, n_fft, hop_length=hop,
+                                                           n_mels=128, norm='slaney', mel_scale='slaney', **pad)
     if lr: peers['librosa'] = lambda x: lr.feature.melspectrogram(y=x[0].numpy(), sr=sr)
     show('mel 128', mel, x, peers)
     for bins,per in ((84, 12), (168, 24)):
         freqs = cqt_freqs(sr, 32.703, bins, per)
         lengths = cqt_lengths(freqs, sr, per)
-        ref = by_hand(x, [(a, k*math.sqrt(len(k))) for a,k in (cqt_kernel(f, m, sr) for f,m in zip(freqs, lengths))], int(lengths.max()+1)//2, hop)
+        kernels = (cqt_kernel(f, m, sr) for f,m in zip(freqs, lengths))
+        ref = by_hand(x, [(a, k*math.sqrt(len(k))) for a,k in kernels], int(lengths.max()+1)//2, hop)
         kw = dict(sr=sr, n_bins=bins, bins_per_octave=per, fmin=32.703, **pad)
         peers = {'ours': CQT(sr, n_bins=bins, bins_per_octave=per, **pad)}
         for c in ('CQT1992v2', 'CQT2010v2'): peers.update({f'{k} {c[3:]}': v for k,v in made(c, **kw).items()})
-        r = 2**(1/per) # librosa's newer quality factor, brought back to the definition
-        if lr: peers['librosa'] = lambda x: np.abs(lr.cqt(x[0].numpy(), sr=sr, hop_length=hop, n_bins=bins, bins_per_octave=per, fmin=32.703, pad_mode='constant',
-                                            filter_scale=(r*r-1)/(r*r+1)/(r-1)))
+        if lr: peers['librosa'] = partial(librosa_cqt, bins, per)
         show(f'CQT {bins}, {per}/octave', ref, x, peers)
     X = STFT(n_fft, hop)(x)
     print(f"{'inverse STFT, round trip':28}{'ours':20}{(iSTFT(n_fft, hop)(X, n)-x).abs().max():10.1e}")
-    print(f"{'':28}{'torch':20}{(torch.istft(X, n_fft, hop, window=torch.hann_window(n_fft), length=n)-x).abs().max():10.1e}")
+    again = torch.istft(X, n_fft, hop, window=torch.hann_window(n_fft), length=n)
+    print(f"{'':28}{'torch':20}{(again-x).abs().max():10.1e}")
     inverse_cqt(x)
+
+def librosa_cqt(bins, per, x):
+    "librosa's magnitudes, its newer quality factor brought back to the definition."
+    r = 2**(1/per)
+    return np.abs(lr.cqt(x[0].numpy(), sr=sr, hop_length=hop, n_bins=bins, bins_per_octave=per, fmin=32.703,
+                         pad_mode='constant', filter_scale=(r*r-1)/(r*r+1)/(r-1)))
 
 def made(name, **kw):
     "nnAudio's and nnAudio2's layer, built."
@@ -202,7 +230,8 @@ def made(name, **kw):
 
 def show(name, ref, x, peers):
     for who,f in peers.items():
-        with torch.no_grad(): print(f"{name if who=='ours' else '':28}{who:20}{error(f(x[None]), ref):10.1e}", flush=True)
+        with torch.no_grad():
+            print(f"{name if who=='ours' else '':28}{who:20}{error(f(x[None]), ref):10.1e}", flush=True)
 
 def inverse_cqt(x):
     "Reconstruction of music-like sound and of noise."
@@ -213,16 +242,24 @@ def inverse_cqt(x):
     for name,s in dict(tones=x, noise=noise(len(x), seed=3)[0]).items():
         t = time.perf_counter()
         y = tfm.inverse(tfm(s), len(s))
-        print(f"{'inverse CQT, '+name:28}{'ours':20}{snr(s, y):8.1f} dB  {time.perf_counter()-t:6.2f} s  redundancy {tfm.redundancy(len(s)):.2f}")
+        spent = time.perf_counter()-t
+        print(f"{'inverse CQT, '+name:28}{'ours':20}{snr(s, y):8.1f} dB  {spent:6.2f} s  "
+              f"redundancy {tfm.redundancy(len(s)):.2f}")
         peers = {}
-        if lr: peers['librosa'] = lambda: torch.as_tensor(lr.icqt(lr.cqt(s.numpy(), sr=sr, n_bins=96, hop_length=64), sr=sr, hop_length=64, length=len(s)))
-        if hasattr(nn2, 'iCQT') and name=='tones': peers['nnAudio2'] = lambda: nn2_icqt(s)
+        if lr: peers['librosa'] = librosa_icqt
+        if hasattr(nn2, 'iCQT') and name=='tones': peers['nnAudio2'] = nn2_icqt
         for who,f in peers.items():
             t = time.perf_counter()
-            try: print(f"{'':28}{who:20}{snr_of(s, f().reshape(-1).float(), snr):8.1f} dB  {time.perf_counter()-t:6.2f} s")
+            try:
+                got = snr_of(s, f(s).reshape(-1).float(), snr)
+                print(f"{'':28}{who:20}{got:8.1f} dB  {time.perf_counter()-t:6.2f} s")
             except Exception as e: print(f"{'':28}{who:20}fails: {type(e).__name__}")
 
 def snr_of(s, y, snr): return snr(s[:len(y)], y[:len(s)])
+
+def librosa_icqt(s):
+    coefs = lr.cqt(s.numpy(), sr=sr, n_bins=96, hop_length=64)
+    return torch.as_tensor(lr.icqt(coefs, sr=sr, hop_length=64, length=len(s)))
 
 def nn2_icqt(s):
     "nnAudio2's iterative inverse, of the first second."
@@ -241,4 +278,4 @@ if __name__=='__main__':
     if args.quick: args.bs,args.seconds,args.rounds = 2,1.,1
     torch.set_num_threads(args.threads)
     speed(args)
-    if not args.no_accuracy: accuracy(args)
+    if not args.no_accuracy: accuracy()

@@ -1,12 +1,15 @@
-"""Effects played block by block, times real time: compiled, in torch, and beside the other ways to do it, in one run on one thread.
+"""Effects played block by block, times real time: compiled, in torch, and beside the other ways to do it, in one
+run on one thread.
 
     python benchmarks/streaming.py [--models tcn32 nam] [--blocks 1 16 64 256 1024] [--seconds .5] [--sr 48000]
 
-`torch stream` is `model.stream(x, state)`; `Live, in torch` the same behind `Live`. The peers are written here as one would write them:
+`torch stream` is `model.stream(x, state)`; `Live, in torch` the same behind `Live`. The peers are written here
+as one would write them:
 *recompute* runs the receptive field again for every block (Neural Amp Modeler's own network in torch has no other way),
 *cache + cat* keeps each layer's past and joins it to the block, *gather from ring* keeps it in a ring, gathers all
-taps and multiplies once. All play the sound of our `stream`; the first blocks are compared. `FASTPROAUDIO_NAM_RENDER=/path/to/render` adds the plugin's C++ player,
-which plays whole files. All ways take turns, many short runs each, and the best counts: read ratios, not absolutes.
+taps and multiplies once. All play the sound of our `stream`; the first blocks are compared.
+`FASTPROAUDIO_NAM_RENDER=/path/to/render` adds the plugin's C++ player, which plays whole files. All ways take
+turns, many short runs each, and the best counts: read ratios, not absolutes.
 """
 import argparse, os, tempfile, time
 from pathlib import Path
@@ -17,7 +20,8 @@ from fastproaudio.dsp import noise
 from fastproaudio.live import Live
 from fastproaudio.models import FIR, LSTMEffect, NAMWaveNet, TCN, TCNModel, WaveNet
 
-MODELS = dict(tcn16=lambda: TCN(channel_width=16), tcn32=TCN, microtcn=lambda: TCNModel(2, causal=True, dilation_growth=2), nam=NAMWaveNet,
+MODELS = dict(tcn16=lambda: TCN(channel_width=16), tcn32=TCN,
+              microtcn=lambda: TCNModel(2, causal=True, dilation_growth=2), nam=NAMWaveNet,
               nam_nano=lambda: NAMWaveNet('nano'), wavenet=WaveNet, lstm=LSTMEffect, fir=FIR)
 
 
@@ -64,7 +68,8 @@ def tcn_by(layer, m):
 
 def nam_by(layer, m):
     "A NAM WaveNet, made of such layers."
-    stacks = [(layer(s.rechannel), [(layer(l.conv), layer(l.mix), None if l.out is None else layer(l.out)) for l in s.layers], layer(s.head)) for s in m.arrays]
+    stacks = [(layer(s.rechannel), [(layer(l.conv), layer(l.mix), None if l.out is None else layer(l.out))
+                                    for l in s.layers], layer(s.head)) for s in m.arrays]
     def block(x):
         y = dry = x[0].t()
         total = 0.
@@ -123,7 +128,8 @@ def ways(name, m, knobs):
     yield 'Live, in torch', Live(m, knobs, engine='eager')
     try: yield 'compiled', Live(m, knobs, engine='numba')
     except ImportError as e: print(f'    ({e})')
-    by = tcn_by if name.startswith('tcn') else nam_by if name.startswith('nam') else wavenet_by if name=='wavenet' else None
+    makers = dict(tcn=tcn_by, nam=nam_by, wavenet=wavenet_by)
+    by = next((make for start, make in makers.items() if name.startswith(start)), None)
     if by: yield 'gather from ring', by(Ring, m)
     if by: yield 'cache + cat', by(Cached, m)
     if by and not knobs: yield 'recompute', recompute(m)
@@ -138,7 +144,10 @@ def same(plays, m):
 
 def speeds(plays, n, sr, seconds):
     "Times real time of each way in blocks of `n`, taking turns."
-    x, best, calls, end = noise(n, seed=1, amp=.3)[None], dict.fromkeys(plays, 1e9), max(1, 64//n), time.perf_counter()+seconds*len(plays)
+    x = noise(n, seed=1, amp=.3)[None]
+    best = dict.fromkeys(plays, 1e9)
+    calls = max(1, 64//n)
+    end = time.perf_counter()+seconds*len(plays)
     while time.perf_counter()<end:
         for k, play in plays.items():
             for _ in range(5):
@@ -176,13 +185,19 @@ def main():
         m = MODELS[name]().eval().requires_grad_(False)
         knobs = [.5]*m.n_knobs or None
         plays = dict(ways(name, m, knobs))
-        print(f'\n{name}: {sum(p.numel() for p in m.parameters()):,} weights, receptive field {m.receptive_field:,}; largest difference {same(plays, m):.0e}')
+        print(f'\n{name}: {sum(p.numel() for p in m.parameters()):,} weights, '
+              f'receptive field {m.receptive_field:,}; largest difference {same(plays, m):.0e}')
         print(f"{'times real time, by block':26}" + ''.join(f'{n:>9}' for n in a.blocks), flush=True)
         table = [speeds(plays, n, a.sr, a.seconds) for n in a.blocks]
         for k in plays: print(f'{k:26}' + ''.join(f'{row[k]:9.2f}' for row in table))
-        if 'compiled' in plays: print(f"{'compiled over torch stream':26}" + ''.join(f"{row['compiled']/row['torch stream']:9.1f}" for row in table))
-        if 'gather from ring' in plays: print(f"{'torch stream over ring':26}" + ''.join(f"{row['torch stream']/row['gather from ring']:9.2f}" for row in table))
-        if name.startswith('nam') and os.environ.get('FASTPROAUDIO_NAM_RENDER'): print(f"{'C++ player, whole file':26}{cpp(m, a.sr):9.2f}")
+        if 'compiled' in plays:
+            print(f"{'compiled over torch stream':26}" + ''.join(f"{row['compiled']/row['torch stream']:9.1f}"
+                                                                 for row in table))
+        if 'gather from ring' in plays:
+            print(f"{'torch stream over ring':26}" + ''.join(f"{row['torch stream']/row['gather from ring']:9.2f}"
+                                                             for row in table))
+        if name.startswith('nam') and os.environ.get('FASTPROAUDIO_NAM_RENDER'):
+            print(f"{'C++ player, whole file':26}{cpp(m, a.sr):9.2f}")
 
 
 if __name__=='__main__': main()

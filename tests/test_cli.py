@@ -44,12 +44,14 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def amp(files):
-    assert main(['train', str(files/'dry.wav'), str(files/'wet.wav'), '-o', str(files/'amp'), '--minutes', '.03', '--net', 'wavenet']) == 0
+    assert main(['train', str(files/'dry.wav'), str(files/'wet.wav'), '-o',
+                 str(files/'amp'), '--minutes', '.03', '--net', 'wavenet']) == 0
     return files/'amp'
 
 
 def test_help_needs_no_torch():
-    code = "import sys; from fastproaudio.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = ("import sys; from fastproaudio.cli import main\n"
+            "try: main(['train', '--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)")
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert r.stdout.strip().endswith('False') and '--minutes' in r.stdout and not r.stderr
 
@@ -89,7 +91,8 @@ def test_exports_play_as_the_folder_does(files, amp, capsys, to, name):
 
 
 def test_a_net_for_nam(files, capsys):
-    assert run(capsys, 'train', files/'dry.wav', files/'wet.wav', '-o', files/'nano', '--minutes', '.02', '--net', 'nam-nano')[0] == 0
+    assert run(capsys, 'train', files/'dry.wav', files/'wet.wav', '-o', files/'nano',
+               '--minutes', '.02', '--net', 'nam-nano')[0] == 0
     code, out, err = run(capsys, 'export', files/'nano', files/'nano.nam', '--to', 'nam')
     assert code == 0 and (files/'nano.nam').exists(), err
 
@@ -101,7 +104,8 @@ def test_knobs_from_a_table(files, capsys):
         write_audio(files/f'd{d}.wav', .5*torch.tanh(10**(d/20)*x), SR)
         rows.append(f'dry.wav,d{d}.wav,{d}')
     (files/'table.csv').write_text('\n'.join(rows)+'\n')
-    code, out, err = run(capsys, 'train', files/'table.csv', '-o', files/'knobbed', '--minutes', '.05', '--net', 'wavenet')
+    code, out, err = run(capsys, 'train', files/'table.csv', '-o', files/'knobbed',
+                         '--minutes', '.05', '--net', 'wavenet')
     assert code == 0, err
     assert run(capsys, 'apply', files/'knobbed', files/'dry.wav', files/'k3.wav', '--knob', 'drive=3')[0] == 0
     assert run(capsys, 'apply', files/'knobbed', files/'dry.wav', files/'k12.wav', '--knob', 'drive=12')[0] == 0
@@ -112,10 +116,12 @@ def test_knobs_from_a_table(files, capsys):
 
 
 def test_generate(files, capsys):
-    code, out, err = run(capsys, 'train', files/'dry.wav', '-o', files/'hum', '--generate', '--minutes', '.02', '--net', 'lstm')
+    code, out, err = run(capsys, 'train', files/'dry.wav', '-o', files/'hum',
+                         '--generate', '--minutes', '.02', '--net', 'lstm')
     assert code == 0 and 'bits per sample' in out, err
     for name in ('g1', 'g2'):
-        code, out, err = run(capsys, 'generate', files/'hum', files/f'{name}.wav', '--seconds', '.1', '--seed', '3', '--prompt', files/'dry.wav')
+        code, out, err = run(capsys, 'generate', files/'hum', files/f'{name}.wav',
+                             '--seconds', '.1', '--seed', '3', '--prompt', files/'dry.wav')
         assert code == 0, err
     a, b = [read_audio(files/f'{n}.wav')[0] for n in ('g1', 'g2')]
     assert a.shape == (1, SR//10) and torch.equal(a, b)
@@ -123,15 +129,20 @@ def test_generate(files, capsys):
 
 @pytest.mark.parametrize('words,why', [
     (('info', 'none.wav'), 'none.wav'), (('info', 'text.wav'), 'text.wav'),
-    (('train', 'none.wav', 'wet.wav', '-o', 'x'), 'none.wav'), (('train', 'dry.wav', 'text.wav', '-o', 'x'), 'text.wav'),
+    (('train', 'none.wav', 'wet.wav', '-o', 'x'), 'none.wav'),
+    (('train', 'dry.wav', 'text.wav', '-o', 'x'), 'text.wav'),
     (('train', 'dry.wav', 'fast.wav', '-o', 'x'), 'Hz'), (('train', 'dry.wav', 'silent.wav', '-o', 'x'), 'silen'),
-    (('train', 'short.wav', 'short.wav', '-o', 'x'), '8192'), (('train', 'dry.wav', 'wet.wav', '-o', 'x', '--net', 'magic'), 'magic'),
-    (('train', 'dry.wav', 'wet.wav', '-o', 'x', '--minutes', '-1'), 'minutes'), (('train', 'dry.wav', 'wet.wav', '-o', 'x', '--resume'), 'cut off'),
+    (('train', 'short.wav', 'short.wav', '-o', 'x'), '8192'),
+    (('train', 'dry.wav', 'wet.wav', '-o', 'x', '--net', 'magic'), 'magic'),
+    (('train', 'dry.wav', 'wet.wav', '-o', 'x', '--minutes', '-1'), 'minutes'),
+    (('train', 'dry.wav', 'wet.wav', '-o', 'x', '--resume'), 'cut off'),
     (('train', 'dry.wav', 'wet.wav', '-o', 'amp'), '--overwrite'), (('apply', 'amp', 'text.wav', 'x.wav'), 'text.wav'),
-    (('apply', 'none', 'dry.wav', 'x.wav'), 'none'), (('generate', 'amp', 'x.wav'), 'next sample'), (('export', 'amp', 'x.nam', '--to', 'nam'), 'nam'),
+    (('apply', 'none', 'dry.wav', 'x.wav'), 'none'), (('generate', 'amp', 'x.wav'), 'next sample'),
+    (('export', 'amp', 'x.nam', '--to', 'nam'), 'nam'),
     (('check', 'dry.wav', 'none.wav'), 'none.wav'),
 ])
-def test_errors_are_one_line(files, amp, capsys, monkeypatch, words, why):
+@pytest.mark.usefixtures('amp')
+def test_errors_are_one_line(files, capsys, monkeypatch, words, why):
     monkeypatch.chdir(files)
     code, out, err = run(capsys, *words)
     errors = [o for o in err.splitlines() if not o.startswith('warning: ')]
@@ -153,7 +164,8 @@ def test_check_says_what_is_wrong(files, capsys):
 
 
 def test_killed_and_resumed(files, capsys):
-    words = [sys.executable, '-m', 'fastproaudio.cli', 'train', files/'dry.wav', files/'wet.wav', '-o', files/'killed', '--minutes', '.4', '--net', 'wavenet']
+    words = [sys.executable, '-m', 'fastproaudio.cli', 'train', files/'dry.wav',
+             files/'wet.wav', '-o', files/'killed', '--minutes', '.4', '--net', 'wavenet']
     p = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.time()+120
     while not (files/'killed'/'models'/'last.pth').exists() and p.poll() is None and time.time() < until: time.sleep(.1)
@@ -165,11 +177,13 @@ def test_killed_and_resumed(files, capsys):
 
 
 def test_aligned_recordings_are_judged_aligned(files, capsys, monkeypatch):
-    monkeypatch.setattr(auto, 'train_effect', partial(auto.train_effect, clock=time.process_time)) # as much training on a busy machine
+    # as much training on a busy machine
+    monkeypatch.setattr(auto, 'train_effect', partial(auto.train_effect, clock=time.process_time))
     x = read_audio(files/'dry.wav')[0]
     write_audio(files/'behind.wav', torch.cat([torch.zeros(1, 700), .5*torch.tanh(4*x)], 1)[:, :x.shape[1]], SR)
     pair = (files/'dry.wav', files/'behind.wav')
-    code, out, err = run(capsys, 'train', *pair, '-o', files/'aligned', '--minutes', '.04', '--net', 'wavenet', '--align', '--test', *pair)
+    code, out, err = run(capsys, 'train', *pair, '-o', files/'aligned', '--minutes',
+                         '.04', '--net', 'wavenet', '--align', '--test', *pair)
     assert code == 0, err
     record = load_network(files/'aligned').record
     assert abs(record['latency_removed'][0]-700) <= 1 and record['esr_test'] < .5, record

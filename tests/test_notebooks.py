@@ -40,7 +40,8 @@ def test_notebooks_are_clean_and_small():
     for nb in NOTEBOOKS: assert nb.stat().st_size < 400_000, f'{nb.name} is {nb.stat().st_size/1000:.0f} kB'
     for nb in NOTEBOOKS:
         kinds = {o.get('name') for c in json.loads(nb.read_text())['cells'] for o in c.get('outputs', [])}
-        assert 'stderr' not in kinds, f'{nb.name} keeps what went to stderr, which names places on one machine: leave it out'
+        why = f'{nb.name} keeps what went to stderr, which names places on one machine; leave it out'
+        assert 'stderr' not in kinds, why
 
 
 def test_readme_in_sync():

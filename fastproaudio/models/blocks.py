@@ -319,7 +319,7 @@ class ConvBlock(nn.Module):
         cond:Optional[Tensor]=None, # `(batch, 1, n_cond)`, or a curve `(batch, n, n_cond)`
     ) -> Tensor: # `(batch*n, n_out)`
         "The next samples of a stream, flat."
-        parts = self._modules                                    # attributes take a third of a microsecond each, of some 25
+        parts = self._modules                       # attributes take a third of a microsecond each, of some 25
         y = parts['conv'].on_line(line, pos, x)
         if cond is not None: y = parts['film'].flat(y, cond)
         if self.lookahead>0:

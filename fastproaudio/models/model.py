@@ -145,7 +145,7 @@ class AudioModel(Rebuildable):
     def forward(self,
         x:Tensor, # `(batch, n_in, samples)`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`
-        state:Optional[List[Tensor]]=None, # From `init_state`, updated in place: `stream` from there on; None: silence came before
+        state:Optional[List[Tensor]]=None, # From `init_state`, updated in place; None: silence came before
     ) -> Tensor: # `(batch, n_out, samples)`
         if state is not None: return self.stream(x, state, knobs)[0]
         self.check_input(x, knobs)

@@ -110,8 +110,8 @@ class SideChain(AudioModel):
     ):
         if min(hop, frames, width, channels, ks, n_layers, dilation_growth, film)<1 or not range_db>0:
             raise ValueError("expected hop, frames, width, channels, ks, n_layers, dilation_growth and film of at "
-                             f"least 1 and range_db above 0, got {hop}, {frames}, {width}, {channels}, {ks}, {n_layers}, "
-                             f"{dilation_growth}, {film}, {range_db}")
+                             f"least 1 and range_db above 0, got {hop}, {frames}, {width}, {channels}, {ks}, "
+                             f"{n_layers}, {dilation_growth}, {film}, {range_db}")
         if driver not in ('conv', 'lstm'): raise ValueError(f"expected driver 'conv' or 'lstm', got {driver!r}")
         if ks>3*hop: raise ValueError(f"expected ks of at most 3 frames, {3*hop} samples, got {ks}; use a longer hop")
         n_feat = 2*n_in+n_knobs

@@ -315,8 +315,8 @@ class Checkpoint(Callback):
             if first:
                 raise ValueError(f"{self.file}: expected a place for checkpoints, got '{why}'; "
                                  "pass path=... to the learner, make room, or pass checkpoint=None") from None
-            warnings.warn(f"{self.file}: epoch {epoch} was not saved ({why}); "
-                          "training goes on, what was saved before is still there, the next epoch tries again: make room", stacklevel=2)
+            warnings.warn(f"{self.file}: epoch {epoch} was not saved ({why}); training goes on, what was saved before "
+                          "is still there, the next epoch tries again; make room", stacklevel=2)
 
     def _go_on(self, found):
         "Put everything back as it was, and leave out what is done."

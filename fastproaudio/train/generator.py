@@ -19,7 +19,9 @@ from .next_sample import autoregressive_learner, NextBaselines, NextSampleLearne
 from .progress import in_silence, last_score, TimeLine
 
 # %% ../../nbs/31o_train.generator.ipynb #0df81ce2
-GENERATORS = dict(wavenet=lambda q: SampleWaveNet(n_tokens=q), lstm=lambda q: SampleLSTM(q, hidden=256)) # Mu-law levels to a network
+GENERATORS = dict( # Mu-law levels to a network
+    wavenet=lambda q: SampleWaveNet(n_tokens=q),
+    lstm=lambda q: SampleLSTM(q, hidden=256))
 
 # %% ../../nbs/31o_train.generator.ipynb #b5bbd994
 def train_generator(
@@ -52,7 +54,7 @@ def train_generator(
     return learn
 
 def _generator_learner(model, files, **kwargs):
-    "A learner with chunks of a size that suits the network: rows that go on for what carries a state, else from silence."
+    "A learner with chunks that suit the network: rows that go on for what carries a state, else from silence."
     recurrent = fact(model, 'recurrent')
     sizes = dict(chunk_len=512, bs=32) if recurrent else dict(chunk_len=4096, bs=4, pad=True, from_silence=True)
     dls = AudioDataLoaders.from_files(files, carry=recurrent, n_ch=1, **{**sizes, 'valid_pct':.1, **kwargs})

@@ -58,8 +58,7 @@ class ActivationReg(Callback):
     def before_fit(self):
         drop = getattr(_plain(self.learn.model), 'output_drop', None)
         if drop is None:
-            raise ValueError("alpha and beta need a recurrent model such as SampleLSTM, "
-                             f"got {type(self.learn.model).__name__}")
+            raise ValueError(f"alpha and beta need a recurrent model such as SampleLSTM, got {type(self.model).__name__}")
         self.hook = drop.register_forward_hook(self._keep)
     def _keep(self, _, inp, out):
         self.raw = inp[0]
@@ -316,13 +315,12 @@ def _check_fit(dls, model):
     if (mu.n_tokens if mu else 0)!=model.n_tokens:
         raise ValueError(f"the model has n_tokens={model.n_tokens}, the loaders {mu.n_tokens if mu else None}; "
                          "build both with the same")
-    _check_given(first(f for f in dls.after_batch.fs if isinstance(f, NextSample)), dls, model)
+    _check_given(first(f for f in dls.after_batch.fs if isinstance(f, NextSample)), model)
     n_ch = getattr(dls, 'n_chs', (1,))[0]
     if not mu and model.n_in!=n_ch:
-        raise ValueError(f"the model has {model.n_in} channel(s), the recordings have {n_ch}; "
-                         f"build it with n_in={n_ch}")
+        raise ValueError(f"the model has {model.n_in} channel(s), the recordings have {n_ch}; build it with n_in={n_ch}")
 
-def _check_given(given, dls, model):
+def _check_given(given, model):
     "Raise `ValueError` unless the loaders give the conditions that the model has."
     if given is None: return
     knobs = getattr(given, 'knobs', None)
@@ -360,8 +358,7 @@ def next_sample_learner(
     _check_fit(dls, model)
     ours = [ScoreNext(), NextBaselines()]
     if fact(model, 'recurrent'):
-        streams = hasattr(dls.train, 'continues')
-        dls.set_context(0 if streams else warm_up, 1)
+        dls.set_context(0 if hasattr(dls.train, 'continues') else warm_up, 1)
         ours.append(CarryState())
     else: dls.set_context(model.receptive_field-1, 1)
     if fact(model, 'n_local') and not model.n_knobs: ours.append(NoKnobs())

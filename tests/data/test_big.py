@@ -13,7 +13,6 @@ from fastproaudio.data.chunks import grid_starts
 from fastproaudio.data.files import AudioFile
 from fastproaudio.io import audio_info, headers, read_audio, recording
 
-torch.set_num_threads(1)
 sr,opts = 8000,dict(chunk_len=200, bs=8, seed=0, device='cpu', check=False)
 
 @pytest.fixture

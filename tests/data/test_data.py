@@ -21,7 +21,6 @@ from fastproaudio.data.splits import cut_tails
 from fastproaudio.dsp import noise, sine
 
 sr = 8000
-torch.set_num_threads(1)
 
 def ramp(n, n_ch=1, k=0):
     "A sound whose samples say where they are from: sample `t` of channel `c` is `t+1000003*c` in 1/2^22."

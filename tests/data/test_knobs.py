@@ -16,7 +16,7 @@ from fastproaudio.export import export, load_effect
 from fastproaudio.io import read_audio, write_audio
 from fastproaudio.models import LSTMEffect, run_long, TCN, UNet1d, WaveNet
 from fastproaudio.train import effects_learner
-from test_models import MODELS, make_input
+from networks import make_input, MODELS
 
 WITH_KNOBS = {k: v for k, v in MODELS.items() if 'knobs' in k}
 WITH_KNOBS['tcn_centred_knobs'] = lambda: TCN(n_knobs=2, n_blocks=3, ks=5, dilation_growth=3, channel_width=6,

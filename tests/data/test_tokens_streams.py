@@ -15,7 +15,6 @@ from fastproaudio.train import autoregressive_learner
 from fastproaudio.train.callbacks import CarryState
 from fastproaudio.train.next_sample import next_baselines
 
-torch.set_num_threads(1)
 
 
 def as_tokens(t): return torch.as_tensor(t).as_subclass(torch.Tensor)

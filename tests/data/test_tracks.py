@@ -12,7 +12,6 @@ from fastproaudio.io import audio_info, read_audio, write_audio
 from fastproaudio.models import TCN
 from fastproaudio.train import effects_learner
 
-torch.set_num_threads(1)
 sr = 8000
 noise = lambda n, seed, n_ch=1: .1*torch.randn(n_ch, n, generator=torch.Generator().manual_seed(seed)).clamp(-3, 3)
 

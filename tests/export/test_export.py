@@ -31,14 +31,6 @@ META = dict(sample_rate=48000, domain_tags=['music', 'speech', 'environmental'],
             effect_type='waveform-to-waveform', multichannel=False)
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 class LSTMEffect(nn.Module):
     def __init__(self):
         super().__init__()

@@ -16,7 +16,6 @@ from fastproaudio.models import LSTMEffect, NAMLSTM, NAMWaveNet, SampleWaveNet, 
 from fastproaudio.models.nam import nam_weights, set_nam_weights
 from fastproaudio.models.nam_other import FILMS, NAMConvNet, NAMFullWaveNet, NAMLinear
 
-torch.set_num_threads(1)
 HAVE_ONNX = all(importlib.util.find_spec(m) for m in ('onnx', 'onnxscript', 'onnxruntime'))
 
 

@@ -7,12 +7,12 @@ import torch
 from fastproaudio.dsp import noise
 from fastproaudio.export import export, load_effect
 from fastproaudio.export.nn_tilde import step_of
-from fastproaudio.models import AudioModel, blocks, TCN
 
 OWN = '''
 from typing import List, Optional, Tuple
 import torch
 from torch import Tensor, nn
+from fastproaudio.models import AudioModel, blocks, TCN
 
 class Louder(TCN):
     "A network of the library, with other numbers."

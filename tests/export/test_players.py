@@ -12,7 +12,6 @@ from fastproaudio.export.nn_tilde import LiveModel, render_nn_tilde
 from fastproaudio.export.rtneural import render_rtneural
 from fastproaudio.models import LSTMEffect, NAMLSTM, NAMWaveNet, TCN, UNet1d, WaveNet
 
-torch.set_num_threads(1)
 RTNEURAL = pytest.mark.skipif(not os.environ.get('FASTPROAUDIO_RTNEURAL_RENDER'),
                               reason='FASTPROAUDIO_RTNEURAL_RENDER does not name the player')
 NN_TILDE = pytest.mark.skipif(not os.environ.get('FASTPROAUDIO_NN_TILDE_RENDER'),

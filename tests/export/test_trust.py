@@ -9,7 +9,6 @@ from fastproaudio.dsp import noise
 from fastproaudio.export import export, load_effect
 from fastproaudio.models import LSTMEffect, NAMLSTM, NAMWaveNet, TCN
 
-torch.set_num_threads(1)
 HAVE_ONNX = all(importlib.util.find_spec(m) for m in ('onnx', 'onnxscript', 'onnxruntime'))
 KINDS = ['nam', 'lstm', 'container', 'rtneural', 'guitarml', 'ts', 'pt2', 'audacity'] + ['onnx']*HAVE_ONNX
 

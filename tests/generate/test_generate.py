@@ -13,7 +13,8 @@ ENGINES = ['eager', pytest.param('numba', marks=numba)]
 NETS = {
     'plain': dict(n_tokens=32, channels=8, skip=12, n_layers=4, n_blocks=2),
     'odd_sizes_ks3': dict(n_tokens=33, channels=7, gate=5, skip=19, ks=3, n_layers=3),
-    'embedding_growth3': dict(n_tokens=100, channels=16, skip=16, n_layers=3, dilation_growth=3, inp='embedding', weight_norm=True),
+    'embedding_growth3': dict(n_tokens=100, channels=16, skip=16, n_layers=3,
+                              dilation_growth=3, inp='embedding', weight_norm=True),
     'wave_in': dict(n_tokens=64, channels=4, skip=70, n_layers=2, n_blocks=1, inp='wave'),
 }
 
@@ -61,7 +62,8 @@ def test_continuous_heads_equal_naive(head, engine):
     m = SampleWaveNet(0, 8, 8, head=head, n_layers=4, n_in=2).eval()
     prompt = torch.rand(2, 2, 20)-.5
     want = sample_naive(m, 40, prompt, batch=2, seed=0, temperature=.3)
-    torch.testing.assert_close(sample(m, 40, prompt=prompt, batch=2, seed=0, temperature=.3, engine=engine), want, atol=1e-4, rtol=0)
+    torch.testing.assert_close(sample(m, 40, prompt=prompt, batch=2, seed=0, temperature=.3, engine=engine),
+                               want, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize('engine', ENGINES)
@@ -88,17 +90,20 @@ def test_conditions_reach_every_engine(engine):
     seq = torch.cat([torch.arange(10).expand(2, 10), made], 1)
     from fastproaudio.likelihood import draw_token
     import numpy as np
-    with torch.no_grad(): out = m(seq[:, :-1], kw['knobs'], m.spread(kw['local'].expand(2, -1, -1), 140)[..., :129])[:, 9:]
+    with torch.no_grad():
+        out = m(seq[:, :-1], kw['knobs'], m.spread(kw['local'].expand(2, -1, -1), 140)[..., :129])[:, 9:]
     u = torch.from_numpy(np.random.default_rng(0).random((120, 2, 1, 2)))
     assert torch.equal(torch.stack([draw_token(out[:, i], u[i, :, 0, 1]) for i in range(120)], 1), made)
-    with pytest.raises(ValueError, match='19 frames'): sample(m, 120, engine=engine, **{**kw, 'local': kw['local'][..., :10]})
+    with pytest.raises(ValueError, match='19 frames'):
+        sample(m, 120, engine=engine, **{**kw, 'local': kw['local'][..., :10]})
 
 
 @pytest.mark.parametrize('engine', ENGINES)
 def test_blocks_of_any_size_are_the_whole(engine):
     m = net('plain')
     want = sample(m, 100, seed=0, engine=engine)
-    for block in (1, 33, 1000): assert torch.equal(torch.cat(list(sample_blocks(m, 100, seed=0, block=block, engine=engine)), -1), want)
+    for block in (1, 33, 1000):
+        assert torch.equal(torch.cat(list(sample_blocks(m, 100, seed=0, block=block, engine=engine)), -1), want)
 
 
 def test_endless_generation_and_restored_settings():
@@ -116,7 +121,8 @@ def test_waveform_and_token_prompts_are_the_same():
     m = net('plain')
     t = torch.randint(32, (1, 40))
     assert torch.equal(sample(m, 30, prompt=t, seed=0), sample(m, 30, prompt=mu_law_decode(t, 32), seed=0))
-    for n in (1, m.receptive_field-1, m.receptive_field+500): assert sample(m, 5, prompt=torch.zeros(n), seed=0).shape == (1, 5)
+    for n in (1, m.receptive_field-1, m.receptive_field+500):
+        assert sample(m, 5, prompt=torch.zeros(n), seed=0).shape == (1, 5)
 
 
 def test_seeds():
@@ -128,8 +134,10 @@ def test_seeds():
 
 
 @pytest.mark.parametrize('kw,words', [
-    (dict(n=-1), 'n >= 0'), (dict(temperature=-.1), 'temperature >= 0'), (dict(temperature=float('nan')), 'temperature'),
-    (dict(top_k=0), r'top_k in 1\.\.32'), (dict(top_k=33), r'top_k in 1\.\.32'), (dict(top_p=1.5), 'top_p'), (dict(batch=0), 'batch'),
+    (dict(n=-1), 'n >= 0'), (dict(temperature=-.1), 'temperature >= 0'),
+    (dict(temperature=float('nan')), 'temperature'),
+    (dict(top_k=0), r'top_k in 1\.\.32'), (dict(top_k=33), r'top_k in 1\.\.32'),
+    (dict(top_p=1.5), 'top_p'), (dict(batch=0), 'batch'),
     (dict(prompt=torch.tensor([32])), r'0\.\.31'), (dict(prompt=torch.full((5,), float('nan'))), 'finite'),
     (dict(prompt=torch.zeros(3, 1, 5), batch=2), '1 or 2 prompts'), (dict(engine='abacus'), 'engine in')])
 def test_bad_settings_are_refused(kw, words):
@@ -145,7 +153,8 @@ def test_without_numba(monkeypatch):
     import sys
     m = net('plain')
     monkeypatch.setitem(sys.modules, 'numba', None)
-    for name in ('live.kernels', 'generate.numba_draws', 'generate.numba_engine'): monkeypatch.delitem(sys.modules, f'fastproaudio.{name}', raising=False)
+    for name in ('live.kernels', 'generate.numba_draws', 'generate.numba_engine'):
+        monkeypatch.delitem(sys.modules, f'fastproaudio.{name}', raising=False)
     from fastproaudio import generate as package
     monkeypatch.delattr(package, 'numba_engine', raising=False)
     with pytest.raises(ImportError, match='pip install numba'): sample(m, 5, engine='numba')

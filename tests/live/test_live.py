@@ -16,21 +16,25 @@ from fastproaudio.live.networks import PLAYERS
 from fastproaudio.models import (Block, FIR, LSTMEffect, NAMWaveNet, Parallel, SampleLSTM, SampleWaveNet, TCN,
                                  WaveNet)
 
-from test_models import MODELS as LISTED, make_input
+from networks import make_input, MODELS as LISTED
 
 numba = pytest.mark.skipif(importlib.util.find_spec('numba') is None, reason='numba is an extra')
 
 
 MORE = {
-    'tcn_wide_growing': lambda: TCN(n_in=2, n_out=3, n_blocks=3, ks=4, channel_width=20, channel_growth=2, dilation_growth=3),
-    'tcn_grouped_growing': lambda: TCN(n_in=2, n_knobs=1, n_blocks=3, ks=3, channel_width=4, channel_growth=2, grouped=True),
+    'tcn_wide_growing': lambda: TCN(n_in=2, n_out=3, n_blocks=3, ks=4, channel_width=20,
+                                    channel_growth=2, dilation_growth=3),
+    'tcn_grouped_growing': lambda: TCN(n_in=2, n_knobs=1, n_blocks=3, ks=3,
+                                       channel_width=4, channel_growth=2, grouped=True),
     'tcn_centred_knobs': lambda: TCN(n_knobs=2, n_blocks=2, ks=5, channel_width=6, causal=False),
     'wavenet_knobs': lambda: WaveNet(n_knobs=1, channels=20, n_layers=3, ks=4, dilation_growth=3),
     'wavenet_one_layer': lambda: WaveNet(n_layers=1, ks=1, channels=5),
     'nam_standard': lambda: NAMWaveNet('standard', head_scale=1.),
     'nam_a2_lite': lambda: NAMWaveNet('a2_lite', head_scale=1.),
-    'nam_acts': lambda: NAMWaveNet([dict(n_in=1, channels=3, dilations=[1, 2, 5, 9, 3], ks=[2, 3, 1, 2, 2], gated=False, head=1, head_ks=3, head_bias=True,
-                                         acts=['ReLU', 'Sigmoid', 'Hardtanh', 'Hardswish', 'Softsign'])], head_scale=1.),
+    'nam_acts': lambda: NAMWaveNet([dict(n_in=1, channels=3, dilations=[1, 2, 5, 9, 3],
+                                         ks=[2, 3, 1, 2, 2], gated=False, head=1, head_ks=3, head_bias=True,
+                                         acts=['ReLU', 'Sigmoid', 'Hardtanh', 'Hardswish', 'Softsign'])],
+                                   head_scale=1.),
     'block_stereo': lambda: Block(4, 2, 3, in_channels=2, out_channels=2, intermediate_channels=17),
     'fir_long': lambda: FIR(700, 1, 2),
     'lstm_wide': lambda: LSTMEffect(hidden=40, n_layers=2, warm_up=50),
@@ -67,7 +71,8 @@ def test_every_listed_model_is_played_or_refused_by_name():
 
 
 @numba
-@pytest.mark.parametrize('sizes', [[1]*70, [64]*12, [1000], [3, 1, 65, 63, 128, 5, 200, 7, 4, 150]], ids=['1', '64', '1000', 'mixed'])
+@pytest.mark.parametrize('sizes', [[1]*70, [64]*12, [1000], [3, 1, 65, 63, 128, 5, 200, 7, 4, 150]],
+                         ids=['1', '64', '1000', 'mixed'])
 def test_compiled_equals_torch(pair, sizes):
     x, knobs = make_input(pair, sum(sizes))
     a, b = both(pair, knobs)
@@ -77,7 +82,8 @@ def test_compiled_equals_torch(pair, sizes):
 
 
 @numba
-@pytest.mark.parametrize('name', ['tcn', 'wavenet_gated_knobs_stereo', 'nam', 'fir_long', 'parallel_knobs', 'lstm_stereo_knobs_layers'])
+@pytest.mark.parametrize('name', ['tcn', 'wavenet_gated_knobs_stereo', 'nam',
+                                  'fir_long', 'parallel_knobs', 'lstm_stereo_knobs_layers'])
 def test_a_long_stream_equals_one_pass(name):
     "Rings go round many times."
     m = build(name)
@@ -115,13 +121,15 @@ def test_streams_are_independent_and_copies_go_their_own_way(engine):
 
 
 @numba
-@pytest.mark.parametrize('name', ['tcn_knobs', 'wavenet_gated_knobs_stereo', 'wavenet_knobs', 'parallel_knobs', 'lstm_stereo_knobs_layers', 'tcn_grouped_growing',
+@pytest.mark.parametrize('name', ['tcn_knobs', 'wavenet_gated_knobs_stereo',
+                                  'wavenet_knobs', 'parallel_knobs', 'lstm_stereo_knobs_layers', 'tcn_grouped_growing',
                                   'parallel_of_parallel'])
 def test_knobs_turn_and_move(name):
     m = build(name)
     x, knobs = make_input(m, 500)
     curve = torch.rand(2, m.n_knobs, 500, generator=torch.Generator().manual_seed(0))
-    parts = [(0, 10, None), (10, 150, curve[..., 10:150]), (150, 151, None), (151, 300, curve[..., 151]), (300, 500, curve[..., 300:])]
+    parts = [(0, 10, None), (10, 150, curve[..., 10:150]), (150, 151, None),
+             (151, 300, curve[..., 151]), (300, 500, curve[..., 300:])]
     lives = both(m, knobs)
     got, want = (torch.cat([live(x[..., a:b], k) for a, b, k in parts], -1) for live in lives)
     assert difference(got, want) <= 1e-5
@@ -141,7 +149,8 @@ def test_arrays_and_single_blocks():
     assert live(x[:, :0]).shape == (1, 0)
     assert np.array_equal(live(x), y)                              # an empty block is no time
     assert Live(m)(torch.from_numpy(x).double()).dtype == torch.float64
-    assert np.array_equal(Live(m)(np.asfortranarray(np.stack([x[0], x[0]], 1)).T[:1]), y)   # as a host's interleaved frames come
+    # as a host's interleaved frames come
+    assert np.array_equal(Live(m)(np.asfortranarray(np.stack([x[0], x[0]], 1)).T[:1]), y)
 
 
 @numba
@@ -160,7 +169,8 @@ def test_broken_sound_does_not_stay_in_a_convolution():
     (lambda: Live(build('tcn_knobs')), '2 knobs'), (lambda: Live(build('tcn_knobs'), [.5]), r'\(2,\)'),
     (lambda: Live(build('tcn'))(torch.zeros(2, 10)), r'\(1, n\)'), (lambda: Live(build('tcn'), bs=0), 'at least 1'),
     (lambda: Live(SampleWaveNet(16, n_layers=2)), 'generate_blocks'), (lambda: Live(nn.Conv1d(1, 1, 3)), 'Conv1d'),
-    (lambda: Live(build('tcn_centred_knobs'), [.1, .2], engine='numba')(torch.zeros(1, 9), torch.zeros(1, 2, 9)), 'looks ahead')])
+    (lambda: Live(build('tcn_centred_knobs'), [.1, .2], engine='numba')(torch.zeros(1, 9), torch.zeros(1, 2, 9)),
+     'looks ahead')])
 def test_what_cannot_be_played_is_refused_in_a_sentence(make, words):
     if importlib.util.find_spec('numba') is None and 'tcn' in words: pytest.skip('numba is an extra')
     with pytest.raises(ValueError, match=words): make()
@@ -198,7 +208,8 @@ GENERATORS = {
     'wavenet': lambda: SampleWaveNet(32, channels=8, skip=12, n_layers=4, n_blocks=2),
     'odd_ks3': lambda: SampleWaveNet(33, channels=7, gate=5, skip=19, ks=3, n_layers=3),
     'ks1': lambda: SampleWaveNet(16, channels=8, ks=1, n_layers=2),
-    'embedding': lambda: SampleWaveNet(20, channels=8, n_layers=3, dilation_growth=3, inp='embedding', weight_norm=True),
+    'embedding': lambda: SampleWaveNet(20, channels=8, n_layers=3, dilation_growth=3,
+                                       inp='embedding', weight_norm=True),
     'conditions': lambda: SampleWaveNet(24, channels=8, n_layers=3, n_knobs=2, n_local=3, hop=7),
     'gaussian_stereo': lambda: SampleWaveNet(0, channels=8, n_layers=3, head='gaussian', n_in=2),
     'mol': lambda: SampleWaveNet(0, channels=8, n_layers=3, head='mol', n_mix=3),
@@ -217,7 +228,9 @@ def generator(name):
     return m, prompt, cond
 
 
-@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU'))])
+@pytest.mark.parametrize('device',
+                         ['cpu', pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(),
+                                                                               reason='no GPU'))])
 @pytest.mark.parametrize('name', GENERATORS)
 def test_a_step_on_fixed_memory_makes_the_choices_of_every_engine(name, device):
     "On a GPU the step is captured; here it runs as it is."
@@ -225,7 +238,8 @@ def test_a_step_on_fixed_memory_makes_the_choices_of_every_engine(name, device):
     for kw in SETTINGS if m.n_tokens else SETTINGS[:2]:
         want = sample(m, 70, prompt=prompt, batch=2, seed=3, engine='eager', **kw, **cond)
         with torch.no_grad():
-            engine = graph_engine(m, prompt, 2, (kw['temperature'], kw.get('top_k'), kw.get('top_p')), device, **cond, block=16)
+            engine = graph_engine(m, prompt, 2, (kw['temperature'], kw.get('top_k'), kw.get('top_p')),
+                                  device, **cond, block=16)
             rng = np.random.default_rng(3)
             u = rng.random((70, 2, 1 if m.n_tokens else m.n_in, 2))
             got = torch.cat([engine.run(u[:25]), engine.run(u[25:])], -1).cpu()
@@ -243,7 +257,8 @@ def test_a_step_allocates_no_state():
         memory = [*engine.net.memory(), engine.out, engine.last, engine.made, engine.i, engine.u]
         before = [t.data_ptr() for t in memory]
         engine.run(np.random.default_rng(0).random((40, 2, 1, 2)))
-    assert [t.data_ptr() for t in [*engine.net.memory(), engine.out, engine.last, engine.made, engine.i, engine.u]] == before
+    assert [t.data_ptr() for t in [*engine.net.memory(), engine.out, engine.last,
+                                   engine.made, engine.i, engine.u]] == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

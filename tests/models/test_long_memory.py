@@ -13,7 +13,6 @@ from fastproaudio.train import effects_learner
 from fastproaudio.train.callbacks import CarryState
 
 SR = 8000
-torch.set_num_threads(1)
 
 
 def loaders(path, carry=True, **kwargs):

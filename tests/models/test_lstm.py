@@ -16,7 +16,6 @@ from fastproaudio.models import LSTMEffect, SampleLSTM
 from fastproaudio.train import autoregressive_learner, effects_learner, NextBaselines
 from fastproaudio.train.next_sample import ActivationReg
 
-torch.set_num_threads(1)
 
 MODELS = {
     'tokens': lambda: SampleLSTM(32, hidden=8, emb=6),

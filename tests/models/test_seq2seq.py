@@ -13,7 +13,6 @@ from fastproaudio.models import ConvSummary, Discriminator, Generator, Seq2Seq
 from fastproaudio.train import autoencoder_learner, critic_accuracy, gan_learner, seq2seq_learner
 from fastproaudio.train.seq2seq import PrevNext
 
-torch.set_num_threads(1)
 
 MODELS = {
     'samples': lambda: Seq2Seq(hidden=8),

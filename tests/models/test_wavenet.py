@@ -31,14 +31,6 @@ NETS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    was = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(was)
-
-
 @pytest.fixture(params=NETS)
 def model(request):
     torch.manual_seed(0)

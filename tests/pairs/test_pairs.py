@@ -12,7 +12,6 @@ from fastproaudio.data import AudioDataLoaders
 from fastproaudio.io import read_audio, write_audio
 from fastproaudio.pairs import align_pair, check_pair, PairCheck
 
-torch.set_num_threads(1)
 sr,n = 16000,16000*9
 bundle = Path(__file__).parents[2]/'fastproaudio'/'bundle'
 

@@ -15,7 +15,6 @@ from fastproaudio.spectral.cqt import cqt_freqs, cqt_kernel, cqt_lengths
 from fastproaudio.spectral.fft import scale_freqs
 
 sr,n = 16000,9000
-torch.set_num_threads(1)
 
 LAYERS = { # every layer from waveforms to real spectrograms, small
     'stft': partial(STFT, 512, 130, output='magnitude'),

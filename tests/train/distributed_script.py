@@ -1,4 +1,5 @@
-"An ordinary training script; test_distributed.py runs it alone and under torchrun. What it saw is written to a file per process."
+"""An ordinary training script; test_distributed.py runs it alone and under torchrun. What it saw is written to a
+file per process."""
 import json, sys
 from pathlib import Path
 
@@ -16,7 +17,8 @@ class Look(Callback):
         if not self.training: return
         rows = list(self.xb[0].rows)
         self.read[-1] += [[str(p.name), int(s)] for p,s in self.dl.spans(rows)]
-        if hasattr(self.dl, 'continues') and self._before: self.on.append(int(self.dl.continues(rows, self._before).sum()))
+        if hasattr(self.dl, 'continues') and self._before:
+            self.on.append(int(self.dl.continues(rows, self._before).sum()))
         self._before = rows
     def after_batch(self):
         if self.training: self.batches.append(float(self.learn.to_detach(self.loss.mean())))
@@ -34,8 +36,10 @@ def main(path, out, kinds, bs, resume=False):
             dls = AudioDataLoaders.from_files(path/'pairs', n_tokens=16, chunk_len=128, **more)
             learn = autoregressive_learner(dls, SampleLSTM(hidden=8, n_tokens=16))
         else:
-            dls = AudioDataLoaders.from_folder(path/'folders', valid_pct=.4, head=True, pad=True, chunk_len=2000, bs=bs, seed=0, device='cpu')
-            net = nn.Sequential(nn.Conv1d(1, 8, 64, stride=8), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2))   # no batch norm
+            dls = AudioDataLoaders.from_folder(path/'folders', valid_pct=.4,
+                                               head=True, pad=True, chunk_len=2000, bs=bs, seed=0, device='cpu')
+            net = nn.Sequential(nn.Conv1d(1, 8, 64, stride=8), nn.ReLU(), nn.AdaptiveAvgPool1d(1),
+                                nn.Flatten(), nn.Linear(8, 2))   # no batch norm
             learn = classifier_learner(dls, net, augment=False, mixup=0, balance=0, path=path/out/kind)
         look = Look()
         kept = Checkpoint('run', resume=resume)
@@ -45,9 +49,11 @@ def main(path, out, kinds, bs, resume=False):
             valid = [float(v) for v in learn.validate()]
             preds,targs = learn.get_preds()
         seen[kind] = dict(losses=look.batches, values=values, valid=valid, read=look.read, on=look.on,
-                          weights=[float(p.detach().double().sum()) for p in learn.model.parameters()], n_preds=len(preds), preds=float(cast(preds, Tensor).double().sum()),
+                          weights=[float(p.detach().double().sum()) for p in learn.model.parameters()],
+                          n_preds=len(preds), preds=float(cast(preds, Tensor).double().sum()),
                           plain=not hasattr(learn.model, 'module') and type(learn.dls.train) in (ChunkDL, StreamDL))
     (path/f'{out}_{rank_distrib()}.json').write_text(json.dumps(seen))
 
 
-if __name__=='__main__': main(Path(sys.argv[1]), sys.argv[2], sys.argv[4].split(','), int(sys.argv[3]), resume='--resume' in sys.argv)
+if __name__=='__main__':
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[4].split(','), int(sys.argv[3]), resume='--resume' in sys.argv)

@@ -37,17 +37,21 @@ class OwnDraws(Callback):
 
 def make(path, kind, **kwargs):
     more = dict(path=path, device='cpu')
-    if kind=='effects':                                          # two workers that draw, dropout, polarity, windows of longer reads
-        dls = AudioDataLoaders.from_pairs(path/'dry.wav', path/'wet.wav', chunk_len=256, bs=4, num_workers=2, flip_polarity=True, read_len=512, **more)
+    # two workers that draw, dropout, polarity, windows of longer reads
+    if kind=='effects':
+        dls = AudioDataLoaders.from_pairs(path/'dry.wav', path/'wet.wav', chunk_len=256,
+                                          bs=4, num_workers=2, flip_polarity=True, read_len=512, **more)
         dls.train.after_item.add(Hiss())
         return effects_learner(dls, TCN(n_blocks=2, ks=3, channel_width=4), cbs=[OwnDraws()], **kwargs).to_bf16()
     if kind=='lstm':
         dls = AudioDataLoaders.from_files(path/'sounds'/'tone', n_tokens=32, chunk_len=128, bs=3, seed=3, **more)
         return autoregressive_learner(dls, SampleLSTM(hidden=12, n_tokens=32, output_p=.1), alpha=1., beta=1., **kwargs)
     if kind=='wavenet':
-        dls = AudioDataLoaders.from_files(path/'sounds'/'noise', n_tokens=32, carry=False, chunk_len=256, bs=4, num_workers=2, seed=3, **more)
+        dls = AudioDataLoaders.from_files(path/'sounds'/'noise', n_tokens=32,
+                                          carry=False, chunk_len=256, bs=4, num_workers=2, seed=3, **more)
         return autoregressive_learner(dls, SampleWaveNet(n_tokens=32, channels=8, n_layers=3), **kwargs)
-    dls = AudioDataLoaders.from_folder(path/'sounds', valid_pct=.34, seed=0, head=True, pad=True, chunk_len=3000, bs=2, device='cpu')
+    dls = AudioDataLoaders.from_folder(path/'sounds', valid_pct=.34, seed=0,
+                                       head=True, pad=True, chunk_len=3000, bs=2, device='cpu')
     dls.path = path
     return classifier_learner(dls, width=4, **kwargs)
 
@@ -64,10 +68,14 @@ def train(path, kind, name, seed, resume=False, kill=False):
     with learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(3, 5e-3, cbs=[Checkpoint(f'{kind}_{name}', resume=resume)] + [Killed()]*kill)
     rec = learn.recorder
-    torch.save(dict(weights=learn.model.state_dict(), losses=torch.stack(rec.losses).tolist(), lrs=[float(v) for v in rec.lrs],
-                    values=[[float(o) for o in v] for v in rec.values], hps={k:[float(o) for o in v] for k,v in rec.hps.items()},
-                    sqr=[float(learn.opt.state[p]['sqr_avg'].double().sum()) for p in learn.model.parameters()], train_iter=learn.train_iter,
-                    next_draws=[random.random(), np.random.rand(), torch.rand(1).item(), learn.dls.train.rng.random()]), path/f'{kind}_{name}.result')
+    torch.save(dict(weights=learn.model.state_dict(), losses=torch.stack(rec.losses).tolist(),
+                    lrs=[float(v) for v in rec.lrs],
+                    values=[[float(o) for o in v] for v in rec.values],
+                    hps={k:[float(o) for o in v] for k,v in rec.hps.items()},
+                    sqr=[float(learn.opt.state[p]['sqr_avg'].double().sum()) for p in learn.model.parameters()],
+                    train_iter=learn.train_iter,
+                    next_draws=[random.random(), np.random.rand(), torch.rand(1).item(),
+                                learn.dls.train.rng.random()]), path/f'{kind}_{name}.result')
 
 
 def killed(path, kind):

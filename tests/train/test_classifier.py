@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.data.block import CategoryBlock, DataBlock
+from fastai.data.transforms import IndexSplitter, parent_label
 from fastai.torch_core import set_seed
 
 from fastproaudio.models import *
 from fastproaudio.train import *
-from fastproaudio.data import AudioDataLoaders, AudioSpectrogram, AudioTensor, bundled, get_audio_files
+from fastproaudio.data import AudioBlock, AudioDataLoaders, AudioSpectrogram, AudioTensor, bundled, get_audio_files
 from fastproaudio.dsp import noise, sine
 from fastproaudio.export import export, load_effect
 from fastproaudio.export.audacity import check_inputs
@@ -20,13 +22,13 @@ from fastproaudio.train.classifier import _warp, class_weights, confusion, EachN
 from fastproaudio.train.labels import Labeller, SoundEvent
 
 SR = 8000
+SIZES = dict(chunk_len=16384, head=True, pad=True, bs=12, seed=1, device='cpu')
 
 def loaders(**kwargs):
-    return AudioDataLoaders.from_folder(bundled('oneshots'), **{**dict(chunk_len=16384, head=True, pad=True, bs=12, seed=1, valid_pct=.25, device='cpu'), **kwargs})
+    return AudioDataLoaders.from_folder(bundled('oneshots'), **{**SIZES, 'valid_pct':.25, **kwargs})
 
 @pytest.fixture(scope='module')
 def learn(tmp_path_factory):
-    torch.set_num_threads(1)
     set_seed(0)
     learn = classifier_learner(loaders(), width=8, mixup=0, path=tmp_path_factory.mktemp('learn'))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(120, 1e-2)
@@ -36,9 +38,29 @@ def untrained(sr=SR, arch='spec'):
     torch.manual_seed(0)
     return SoundClassifier(sr, ['a', 'b', 'c'], arch=arch, width=4).eval()
 
+def is_right(learn, path): return learn.predict(path)[0]==path.parent.name
+
 def test_learns_the_bundled_sounds(learn):
-    assert learn.recorder.values[-1][-1]==1.
-    assert sum(learn.predict(p)[0]==p.parent.name for p in get_audio_files(bundled('oneshots')))>=11
+    "All but one; and what was printed in training is what the learner says of the files that were held out."
+    assert sum(is_right(learn, p) for p in get_audio_files(bundled('oneshots')))>=11
+    held_out = [is_right(learn, p) for p in learn.dls.valid_ds.items]
+    assert len(held_out)==3 and learn.recorder.values[-1][-1]==pytest.approx(sum(held_out)/3)
+
+def test_knows_sounds_that_it_has_not_seen(tmp_path):
+    """Each of the twelve sounds is named by a network that learned from the others, two of each class.
+    A guess is right three times of twelve and seven times or more in 1.4 % of such tests; measured for two seeds: 8 and 10.
+    One held-out part of three sounds is no measure: it may hold the one pedal that all networks take for a snare."""
+    right = 0
+    for part in range(3):
+        set_seed(0)
+        db = DataBlock((AudioBlock(), CategoryBlock), get_items=get_audio_files, get_y=parent_label,
+                       splitter=IndexSplitter(range(part, 12, 3)))      # sorted by class, three of each
+        dls = AudioDataLoaders.from_dblock(db, bundled('oneshots'), path=tmp_path, **{**SIZES, 'drop_last':False})
+        assert sorted(p.parent.name for p in dls.valid_ds.items)==sorted(dls.vocab)
+        learn = classifier_learner(dls, width=8, mixup=0, path=tmp_path)
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(30, 1e-2)
+        right += sum(is_right(learn, p) for p in dls.valid_ds.items)
+    assert right>=7, right
 
 def test_labels_the_stream(learn):
     found,truth = learn.label(bundled('oneshots_stream.flac')),read_labels(bundled('oneshots_stream_labels.txt'))
@@ -74,7 +96,8 @@ def test_pitch_bands_are_filled_and_evenly_spaced(sr):
     front = LogPicture(sr)
     bank = front.mel.bank.dense()
     assert bank.shape==(front.n_fft//2+1, 64) and (bank.amax(0)>.5).all() and (bank>=0).all() and (bank<=1).all()
-    loudest = [int(front(sine(hz, sr, sr)[None, None])[0, 0].mean(-1).argmax()) for hz in (60, 120, 240, 480, 960, 1920)]
+    loudest = [int(front(sine(hz, sr, sr)[None, None])[0, 0].mean(-1).argmax())
+               for hz in (60, 120, 240, 480, 960, 1920)]
     steps = torch.tensor(loudest).diff()
     assert (steps-64/math.log2(min(16000, sr/2)/30)).abs().max()<=1.5
 
@@ -104,7 +127,8 @@ def coloured(n, slope, seed=0):
 
 def pink(n): return coloured(n, .5)
 
-STEADY = dict(white=lambda n: noise(n, seed=3)[0], pink=pink, brown=lambda n: coloured(n, 1.), hum=lambda n: sine(50, SR, n)+.3*sine(150, SR, n), tone=lambda n: sine(1000, SR, n), dc=torch.ones,
+STEADY = dict(white=lambda n: noise(n, seed=3)[0], pink=pink, brown=lambda n: coloured(n, 1.),
+              hum=lambda n: sine(50, SR, n)+.3*sine(150, SR, n), tone=lambda n: sine(1000, SR, n), dc=torch.ones,
               both=lambda n: .1*pink(n)+sine(60, SR, n), mains_off_by_a_bit=lambda n: sine(49.7, SR, n))
 
 @pytest.mark.parametrize('db', [-90, -40, -20, 0])
@@ -129,7 +153,8 @@ def test_level_of_a_recording_changes_no_label(learn):
     for gain in (.1, 10.): assert event_f1(learn.label(stream*gain), want)[0]>=.9
 
 def test_blocks_of_a_host_share_an_event(learn):
-    "A tone across the edge of two blocks is labelled up to it in the first, from it on in the second; onsets elsewhere are those of the whole."
+    """A tone across the edge of two blocks is labelled up to it in the first, from it on in the second; onsets
+    elsewhere are those of the whole."""
     listen,x = learn.model.eval().labeller(min_prob=0.),torch.zeros(1, 4*44100)
     x[0, 44100:3*44100] = sine(200, 44100, 2*44100, amp=.5)
     edge = 2*44100
@@ -160,8 +185,10 @@ def test_each_net_learns_for_itself():
     assert pred.shape==(2, 3, 3)
     loss = EachNet(torch.nn.CrossEntropyLoss())
     torch.testing.assert_close(loss(pred, y), sum(torch.nn.functional.cross_entropy(pred[:, i], y) for i in range(3))/3)
-    alone = torch.autograd.grad(torch.nn.functional.cross_entropy(pred[:, 1], y)/3, list(net.bodies[1].parameters()), retain_graph=True)
-    for a,b in zip(torch.autograd.grad(loss(pred, y), list(net.bodies[1].parameters())), alone): torch.testing.assert_close(a, b)
+    alone = torch.autograd.grad(torch.nn.functional.cross_entropy(pred[:, 1], y)/3,
+                                list(net.bodies[1].parameters()), retain_graph=True)
+    for a,b in zip(torch.autograd.grad(loss(pred, y), list(net.bodies[1].parameters())), alone):
+        torch.testing.assert_close(a, b)
     assert net.eval()(x).shape==(2, 3) and torch.allclose(net(x).exp().sum(-1), torch.ones(2), atol=1e-5)
 
 @pytest.mark.parametrize('n', [1, 2, 39, 40, 41, 4000])
@@ -190,7 +217,8 @@ def test_export_equals_the_learner(learn, tmp_path):
     torch.testing.assert_close(times, torch.tensor([e[1:] for e in want]))
     for x in check_inputs(False, 1000, 1):
         labels,times = host(x)
-        assert labels.dtype==torch.int64 and times.shape==(len(labels), 2) and (labels<4).all() and (times[:, 0]<times[:, 1]).all()
+        assert labels.dtype==torch.int64 and times.shape==(len(labels), 2) and (labels<4).all()
+        assert (times[:, 0]<times[:, 1]).all()
 
 def test_reloaded_learner_labels_alike(learn, tmp_path):
     learn.export(tmp_path/'l.pkl')
@@ -212,7 +240,8 @@ def test_warp_moves_pitch_and_onset():
 
 def test_batch_transform_makes_spectrograms():
     from fastproaudio.spectral.stft import STFT
-    tfm = ToSpectrogram(STFT(1024, 512, output='power', freq_scale='log', freq_bins=48, fmax=15000., sr=44100), 44100, 512)
+    tfm = ToSpectrogram(STFT(1024, 512, output='power', freq_scale='log', freq_bins=48, fmax=15000., sr=44100),
+                        44100, 512)
     dls = loaders(bs=4, batch_tfms=tfm)
     x,y = dls.one_batch()
     assert type(x) is AudioSpectrogram and x.shape[:3]==(4, 1, 48)
@@ -253,22 +282,31 @@ def test_label_track_round_trip(tmp_path):
     assert read_labels(write_labels(tmp_path/'l.txt', events))==events
     assert (tmp_path/'l.txt').read_text(encoding='utf-8').startswith('0.000000\t0.250000\tkick\n')
 
-@pytest.mark.parametrize('found, f1', [([('a', .05, 1)], 1.), ([('a', .051, 1)], 0.), ([('b', 0, 1)], 0.), ([('a', 0, 1)]*2, 2/3), ([], 0.)])
+@pytest.mark.parametrize('found, f1', [([('a', .05, 1)], 1.), ([('a', .051, 1)], 0.),
+                                       ([('b', 0, 1)], 0.), ([('a', 0, 1)]*2, 2/3), ([], 0.)])
 def test_event_f1(found, f1): assert event_f1(found, [('a', 0, 1)])[0]==pytest.approx(f1)
 
-BAD = [(lambda: SoundClassifier(SR, ['a', 'b'], arch='rnn'), "'spec', 'wave'"), (lambda: SoundClassifier(SR, ['a']), 'two or more'),
-       (lambda: SoundClassifier(SR, ['a', 'b'], front=torch.nn.Identity()), '16 bins'), (lambda: untrained()(torch.zeros(1, 400)), 'batch, channels'),
-       (lambda: SoundClassifier(SR, ['a', 'b'], arch='wave', window=100), '6000'), (lambda: FindEvents(SR, gate_db=3.), 'gate_db'),
-       (lambda: Labeller(untrained(), min_prob=2.), '0..1'), (lambda: SpecAugment(frames=2.), '0..1'), (lambda: class_weights(loaders(), 2.), 'balance'),
-       (lambda: write_labels('nowhere/at/all.txt', []), 'existing folder'), (lambda: write_labels('x.txt', [('a\tb', 0, 1)]), 'tabs'),
-       (lambda: write_labels('x.txt', [('a', float('nan'), 1)]), 'start <= end'), (lambda: loaders(pad=False, chunk_len=10**6), 'pad=True')]
+BAD = [(lambda: SoundClassifier(SR, ['a', 'b'], arch='rnn'), "'spec', 'wave'"),
+       (lambda: SoundClassifier(SR, ['a']), 'two or more'),
+       (lambda: SoundClassifier(SR, ['a', 'b'], front=torch.nn.Identity()), '16 bins'),
+       (lambda: untrained()(torch.zeros(1, 400)), 'batch, channels'),
+       (lambda: SoundClassifier(SR, ['a', 'b'], arch='wave', window=100), '6000'),
+       (lambda: FindEvents(SR, gate_db=3.), 'gate_db'),
+       (lambda: Labeller(untrained(), min_prob=2.), '0..1'), (lambda: SpecAugment(frames=2.), '0..1'),
+       (lambda: class_weights(loaders(), 2.), 'balance'),
+       (lambda: write_labels('nowhere/at/all.txt', []), 'existing folder'),
+       (lambda: write_labels('x.txt', [('a\tb', 0, 1)]), 'tabs'),
+       (lambda: write_labels('x.txt', [('a', float('nan'), 1)]), 'start <= end'),
+       (lambda: loaders(pad=False, chunk_len=10**6), 'pad=True')]
 
 @pytest.mark.parametrize('call, what', BAD)
 def test_bad_settings_are_refused(call, what):
     with pytest.raises(ValueError, match=what): call()
 
-@pytest.mark.parametrize('x, what', [(torch.full((1, 4000), float('nan')), 'finite'), (torch.zeros(2, 2, 400), 'channels, samples'), (torch.zeros(1, 0), 'zero samples'),
-                                     (torch.zeros(4000, dtype=torch.int16), '32768'), (AudioTensor(torch.zeros(1, 4000), sr=8000), 'resample_file')])
+@pytest.mark.parametrize('x, what', [(torch.full((1, 4000), float('nan')), 'finite'),
+                                     (torch.zeros(2, 2, 400), 'channels, samples'), (torch.zeros(1, 0), 'zero samples'),
+                                     (torch.zeros(4000, dtype=torch.int16), '32768'),
+                                     (AudioTensor(torch.zeros(1, 4000), sr=8000), 'resample_file')])
 @pytest.mark.parametrize('what_to_do', ['predict', 'label'])
 def test_bad_sound_is_refused(learn, what_to_do, x, what):
     with pytest.raises(ValueError, match=what): getattr(learn, what_to_do)(x)
@@ -283,7 +321,6 @@ def test_label_file_of_another_rate_or_broken(learn, tmp_path):
 @pytest.mark.parametrize('bs,sizes', [(1, {1}), (8, {8, 1})])
 def test_a_batch_of_one_sound_is_trained_on(arch, bs, sizes):
     "fastai's MixUp knows none; a last batch of one is nothing unusual."
-    torch.set_num_threads(1)
     dls = loaders(chunk_len=6000, bs=bs)
     assert {len(x) for x,_ in dls.train}==sizes
     learn = classifier_learner(dls, arch=arch, width=4, augment=False)

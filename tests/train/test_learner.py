@@ -1,4 +1,5 @@
-"`effects_learner` over every kind of model: fastai's tools, whole recordings in and out, aligned training, what goes wrong."
+"""`effects_learner` over every kind of model: fastai's tools, whole recordings in and out, aligned training, what
+goes wrong."""
 import contextlib, math, re, subprocess, sys, warnings
 from functools import partial
 
@@ -43,14 +44,6 @@ MODELS = {
 }
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 def recordings(path, n=N):
     "A dry and a wet recording, kept exactly."
     x = noise(n, seed=0, amp=.2)
@@ -87,7 +80,8 @@ def whole(learn, x):
     with torch.no_grad(): return learn.model.eval()(x[None])[0]
 
 
-# --- fastai's tools -----------------------------------------------------------------------------------------------------------
+# --- fastai's tools
+# -----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('name', MODELS)
 def test_tools_run_without_warnings(name, tmp_path, capsys):
@@ -99,7 +93,8 @@ def test_tools_run_without_warnings(name, tmp_path, capsys):
             before = [p.detach().clone() for p in learn.model.parameters()]
             found = learn.lr_find(num_it=100 if name=='tcn' else 40, show_plot=False)
             assert 1e-7<=found.valley<=10
-            assert all(torch.equal(a, b) for a,b in zip(before, learn.model.parameters())), 'lr_find changed the weights'
+            assert all(torch.equal(a, b) for a,
+                       b in zip(before, learn.model.parameters())), 'lr_find changed the weights'
             assert 'to beat' not in capsys.readouterr().out, 'baselines belong to a fit'
             learn.fit_one_cycle(1, 5e-3)
             learn.freeze(); learn.unfreeze()
@@ -151,7 +146,8 @@ def test_bf16_is_left_when_interrupted(tmp_path):
     assert not torch.is_autocast_enabled('cpu')
 
 
-# --- Whole recordings ---------------------------------------------------------------------------------------------------------
+# --- Whole recordings
+# ---------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('n', [1, CHUNK-1, 1001, N])
 def test_predict_is_one_pass_over_the_whole(trained, n, monkeypatch):
@@ -161,7 +157,8 @@ def test_predict_is_one_pass_over_the_whole(trained, n, monkeypatch):
     f = write_audio(path/f'in{n}.wav', x, SR, subtype='FLOAT')
     want = whole(learn, x)
     assert want.shape==(1, n)
-    for item in (f, str(f), x, x[0], x.numpy(), x.numpy()[0].astype(np.float64), AudioTensor(x, sr=SR), AudioTensor.create(f)):
+    for item in (f, str(f), x, x[0], x.numpy(), x.numpy()[0].astype(np.float64),
+                 AudioTensor(x, sr=SR), AudioTensor.create(f)):
         y = learn.predict(item)
         assert type(y) is AudioTensor and y.sr==SR and y.shape==want.shape
         torch.testing.assert_close(cast(y, Tensor), want, atol=2e-6, rtol=1e-5)
@@ -191,7 +188,6 @@ def test_stereo_goes_channel_by_channel(tmp_path):
 
 FRESH = '''
 import sys, warnings
-torch.set_num_threads(1)
 warnings.simplefilter('ignore')
 for f in sys.argv[1:]:
     f = Path(f)
@@ -212,10 +208,12 @@ def test_export_loads_in_a_fresh_process(tmp_path):
     r = subprocess.run([sys.executable, '-c', FRESH, *files], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert r.returncode==0, r.stderr
     assert r.stdout=='', 'importing and loading print nothing'
-    for name,y in want.items(): torch.testing.assert_close(torch.load(tmp_path/f'{name}.pt'), cast(y, Tensor), atol=1e-6, rtol=0, msg=name)
+    for name,y in want.items():
+        torch.testing.assert_close(torch.load(tmp_path/f'{name}.pt'), cast(y, Tensor), atol=1e-6, rtol=0, msg=name)
 
 
-# --- Training sees what the whole recording would give ------------------------------------------------------------------------
+# --- Training sees what the whole recording would give
+# ------------------------------------------------------------------------
 
 class Watch(Callback):
     "Keeps where each batch came from, what was predicted and scored, and the loss."
@@ -227,11 +225,13 @@ class WatchLoss(Callback):
     order = 50
     def after_loss(self):
         starts = [s for _,s in self.dl.spans(self.learn.watch.rows)]
-        self.learn.watch.got.append((self.training, starts, self.pred.detach().clone(), self.y.clone(), float(self.loss.detach())))
+        self.learn.watch.got.append((self.training, starts, self.pred.detach().clone(),
+                                     self.y.clone(), float(self.loss.detach())))
 
 
 def heard(model, x, s):
-    "The chunk at `s` of the model run over the whole file, which begins where the model's strides make `s` a first output."
+    """The chunk at `s` of the model run over the whole file, which begins where the model's strides make `s` a
+    first output."""
     k = -s%model.stride
     return model.eval()(F.pad(x, (k, 0))[None])[0, :, k+s:k+s+CHUNK]
 
@@ -262,7 +262,8 @@ class Same(AudioModel):
 
 
 @pytest.mark.parametrize('past,ahead', [(0, 0), (9, 0), (9, 9), (3, 12), (0, 5)])
-@pytest.mark.parametrize('loss', [ESRLoss(), MSELoss(), crop_mse, Crop_Loss(causal=True), Crop_Loss(reduction='sum'), nn.L1Loss()],
+@pytest.mark.parametrize('loss', [ESRLoss(), MSELoss(), crop_mse, Crop_Loss(causal=True),
+                                  Crop_Loss(reduction='sum'), nn.L1Loss()],
                          ids=lambda o: getattr(o, '__name__', type(o).__name__))
 def test_identity_has_no_loss(past, ahead, loss, tmp_path):
     recordings(tmp_path, 3000)
@@ -275,23 +276,27 @@ def test_identity_has_no_loss(past, ahead, loss, tmp_path):
 def test_shifted_by_one_sample_is_next_sample_prediction(tmp_path):
     w = 2*math.pi*1000/SR
     s = sine(1000, SR, 4001, amp=.5)[None]
-    write_audio(tmp_path/'now.wav', s[:, :-1], SR, subtype='FLOAT'); write_audio(tmp_path/'next.wav', s[:, 1:], SR, subtype='FLOAT')
+    write_audio(tmp_path/'now.wav', s[:, :-1], SR, subtype='FLOAT')
+    write_audio(tmp_path/'next.wav', s[:, 1:], SR, subtype='FLOAT')
     learn = make_learner(tmp_path, FIR(2), files=('now.wav', 'next.wav'), clip=None, loss_func=ESRLoss())
     with quiet(learn): learn.fit_one_cycle(60, .1)
     taps = learn.model.taps.detach().flatten()
-    torch.testing.assert_close(taps, torch.tensor([2*math.cos(w), -1.]), atol=.01, rtol=0) # s[t+1] = 2 cos(w) s[t] - s[t-1]
+    # s[t+1] = 2 cos(w) s[t] - s[t-1]
+    torch.testing.assert_close(taps, torch.tensor([2*math.cos(w), -1.]), atol=.01, rtol=0)
     said = cast(learn.predict(s), Tensor)
     assert float(esr(said[None, :, 2:-1], s[None, :, 3:]))<1e-3, 'each sample is told from those before it'
     assert float(esr(s[None, :, :-1], s[None, :, 1:]))>.1, 'which repeating the last one does not do'
 
 
-# --- Metrics, baselines -------------------------------------------------------------------------------------------------------
+# --- Metrics, baselines
+# -------------------------------------------------------------------------------------------------------
 
 def test_metrics_are_those_of_the_predictions(tmp_path):
     recordings(tmp_path, 40_000)
     ms = [esr, esr_db, mae, snr_db, si_sdr, stft_distance, partial(lufs_difference, sr=SR)]
     torch.manual_seed(0)
-    dls = AudioDataLoaders.from_pairs(tmp_path/'dry.wav', tmp_path/'wet.wav', chunk_len=4000, bs=64, seed=0, path=tmp_path)
+    dls = AudioDataLoaders.from_pairs(tmp_path/'dry.wav', tmp_path/'wet.wav',
+                                      chunk_len=4000, bs=64, seed=0, path=tmp_path)
     learn = effects_learner(dls, MODELS['tcn'](), metrics=ms)
     with quiet(learn): values = learn.validate()[1:]
     with quiet(learn): preds,targs = learn.get_preds()
@@ -321,7 +326,8 @@ def test_baselines_are_right_and_said_once(tmp_path, capsys):
     assert scores['dry']==pytest.approx(float((a-b).square().sum()/b.square().sum()), rel=1e-4)
 
 
-# --- A given time -------------------------------------------------------------------------------------------------------------
+# --- A given time
+# -------------------------------------------------------------------------------------------------------------
 
 def test_fit_for_follows_its_clock(tmp_path):
     recordings(tmp_path)
@@ -342,7 +348,8 @@ def test_fit_for_follows_its_clock(tmp_path):
     with pytest.raises(ValueError, match='above 0'): learn.fit_for(0)
 
 
-# --- What goes wrong ----------------------------------------------------------------------------------------------------------
+# --- What goes wrong
+# ----------------------------------------------------------------------------------------------------------
 
 def test_interrupted_in_epoch_two(tmp_path, capsys):
     recordings(tmp_path)
@@ -406,8 +413,10 @@ def _bad(path):
     (path/'folder').mkdir(exist_ok=True)
     full = write_audio(path/'full.wav', noise(4000, seed=6, amp=.1), SR).read_bytes()
     (path/'cut.wav').write_bytes(full[:len(full)//2])
-    return {'nan.wav':r'NaN or Inf at sample 3000 \(0\.375 s\)', 'rate.wav':'expected 8000 Hz.*got 44100', 'stereo.wav':r'expected 1 channel',
-            'empty.wav':'zero samples', 'text.wav':'audio file', 'folder':'directory', 'missing.wav':'no such file', 'cut.wav':'truncated'}
+    return {'nan.wav':r'NaN or Inf at sample 3000 \(0\.375 s\)', 'rate.wav':'expected 8000 Hz.*got 44100',
+            'stereo.wav':r'expected 1 channel',
+            'empty.wav':'zero samples', 'text.wav':'audio file', 'folder':'directory',
+            'missing.wav':'no such file', 'cut.wav':'truncated'}
 
 
 def test_bad_files_are_refused_by_name(tmp_path):
@@ -415,9 +424,11 @@ def test_bad_files_are_refused_by_name(tmp_path):
     learn = make_learner(tmp_path, MODELS['tcn']())
     for name,why in _bad(tmp_path).items():
         with pytest.raises(ValueError, match=f'(?s){re.escape(name)}.*{why}'): learn.predict(tmp_path/name)
-        with pytest.raises(ValueError, match=f'(?s){re.escape(name)}.*{why}'): learn.process(tmp_path/name, tmp_path/'never.wav')
+        with pytest.raises(ValueError, match=f'(?s){re.escape(name)}.*{why}'):
+            learn.process(tmp_path/name, tmp_path/'never.wav')
         assert not [p for p in tmp_path.iterdir() if p.name=='never.wav' or p.suffix=='.part'], name
-    for bad,why in ((torch.zeros(2, 1, 10), 'one recording'), (torch.zeros(1, 0), 'zero samples'), (torch.full((1, 9), float('inf')), 'sample 0'),
+    for bad,why in ((torch.zeros(2, 1, 10), 'one recording'), (torch.zeros(1, 0), 'zero samples'),
+                    (torch.full((1, 9), float('inf')), 'sample 0'),
                     (AudioTensor(torch.zeros(1, 9), sr=96000), '96000 Hz')):
         with pytest.raises(ValueError, match=why): learn.predict(bad)
     with pytest.raises(ValueError, match='another file'): learn.process(tmp_path/'dry.wav', tmp_path/'dry.wav')
@@ -433,7 +444,8 @@ def test_names_in_any_script_and_very_long(tmp_path):
     with pytest.raises(ValueError, match='n{300}'): learn.predict(tmp_path/('n'*300+'.wav'))
 
 
-# --- Seen and heard -----------------------------------------------------------------------------------------------------------
+# --- Seen and heard
+# -----------------------------------------------------------------------------------------------------------
 
 def test_show_results_plays_input_target_prediction_and_error(tmp_path):
     recordings(tmp_path)

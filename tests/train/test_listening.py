@@ -20,24 +20,18 @@ from fastproaudio.train.checkpoint import get_rng
 SR = 8000
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 @pytest.fixture(scope='module')
 def sounds(tmp_path_factory):
     path = tmp_path_factory.mktemp('sounds')
     for i in range(6):
         folder = path/'folders'/('tone', 'noise')[i%2]
         folder.mkdir(parents=True, exist_ok=True)
-        write_audio(folder/f'{i}.wav', sine(200+50*i, sr=SR, n=3000)[None]*.5 if i%2==0 else noise(3000, seed=i, amp=.3), SR)
+        write_audio(folder/f'{i}.wav', sine(200+50*i, sr=SR, n=3000)[None]*.5
+                    if i%2==0 else noise(3000, seed=i, amp=.3), SR)
     for n_ch in (1, 2):
         x = noise(9000, seed=0, n_ch=n_ch, amp=.2)
-        for name,o in ((f'dry{n_ch}', x), (f'wet{n_ch}', 1.2*torch.tanh(6*x))): write_audio(path/f'{name}.wav', o, SR, subtype='FLOAT')
+        for name,o in ((f'dry{n_ch}', x), (f'wet{n_ch}', 1.2*torch.tanh(6*x))):
+            write_audio(path/f'{name}.wav', o, SR, subtype='FLOAT')
     return path
 
 
@@ -47,16 +41,23 @@ def make(kind, sounds, path, **kwargs):
     if kind in ('tcn', 'centred', 'stereo', 'bf16'):
         n_ch = 2 if kind=='stereo' else 1
         dls = AudioDataLoaders.from_pairs(sounds/f'dry{n_ch}.wav', sounds/f'wet{n_ch}.wav', chunk_len=512, bs=4, **more)
-        net = UNet1d(channels=(4, 6), strides=(4,), ks=3) if kind=='centred' else TCN(n_in=n_ch, n_out=n_ch, n_blocks=2, ks=3, channel_width=4)
+        net = UNet1d(channels=(4, 6), strides=(4,),
+                     ks=3) if kind=='centred' else TCN(n_in=n_ch, n_out=n_ch, n_blocks=2, ks=3, channel_width=4)
         learn = effects_learner(dls, net, checkpoint=None, **kwargs)
         if kind=='bf16': learn.to_bf16()
     elif kind in ('lstm', 'wavenet', 'continuous'):
         q = None if kind=='continuous' else 32
-        dls = AudioDataLoaders.from_files(sounds/'folders'/'tone', n_tokens=q, carry=kind=='lstm', chunk_len=128, bs=3, seed=0, **more)
-        net = SampleLSTM(hidden=8, n_tokens=q) if kind=='lstm' else SampleWaveNet(n_tokens=q or 0, head='categorical' if q else 'gaussian', inp='onehot' if q else 'wave', channels=4, n_layers=3)
+        dls = AudioDataLoaders.from_files(sounds/'folders'/'tone', n_tokens=q,
+                                          carry=kind=='lstm', chunk_len=128, bs=3, seed=0, **more)
+        net = SampleLSTM(hidden=8,
+                         n_tokens=q) if kind=='lstm' else SampleWaveNet(n_tokens=q or 0,
+                                                                        head='categorical' if q else 'gaussian',
+                                                                        inp='onehot' if q else 'wave',
+                                                                        channels=4, n_layers=3)
         learn = autoregressive_learner(dls, net, **kwargs)
     else:
-        dls = AudioDataLoaders.from_folder(sounds/'folders', valid_pct=.34, seed=0, head=True, pad=True, chunk_len=3000, bs=2, device='cpu')
+        dls = AudioDataLoaders.from_folder(sounds/'folders', valid_pct=.34,
+                                           seed=0, head=True, pad=True, chunk_len=3000, bs=2, device='cpu')
         learn = classifier_learner(dls, width=4, path=path, **kwargs)
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress', 'baselines', 'next_baselines')])
     learn.logger = lambda *a: None
@@ -68,7 +69,8 @@ KINDS = ['tcn', 'centred', 'stereo', 'bf16', 'lstm', 'wavenet', 'continuous', 'c
 def end(learn):
     "Everything that a run leaves behind."
     return ([p.detach().clone() for p in learn.model.state_dict().values()], [float(v) for v in learn.recorder.losses],
-            [[float(o) for o in v] for v in learn.recorder.values], repr(get_rng()), learn.dls.train.rng.getstate(), learn.model.training,
+            [[float(o) for o in v] for v in learn.recorder.values], repr(get_rng()),
+            learn.dls.train.rng.getstate(), learn.model.training,
             [s['sqr_avg'].sum().item() for s in learn.opt.state.values() if 'sqr_avg' in s])
 
 
@@ -80,14 +82,16 @@ def test_training_does_not_notice(kind, sounds, tmp_path):
     cb = Listening(n=2, seconds=.2, to='folder')
     learn = make(kind, sounds, tmp_path)
     learn.fit_one_cycle(2, 5e-3, cbs=cb)
-    for a,b in zip(end(plain), end(learn)): assert all(map(torch.equal, a, b)) if isinstance(a, list) and isinstance(a[0], torch.Tensor) else a==b
+    for a,b in zip(end(plain), end(learn)):
+        assert all(map(torch.equal, a, b)) if isinstance(a, list) and isinstance(a[0], torch.Tensor) else a==b
     where = Path(cb.where)
     assert where==tmp_path/'listening'/'run-1'
     files = {f.name for f in where.iterdir()}
     page = (where/'index.html').read_text()
     assert 'example_2_00002.png' in files and 'index.html' in files and not any(f.startswith('.') for f in files)
     for link in re.findall(r'src="([^"]+)"', page): assert link in files, link
-    assert {f for f in files if f.endswith('.wav')}=={f for f in re.findall(r'src="([^"]+\.wav)"', page)}, 'every sound can be played'
+    assert {f for f in files if f.endswith('.wav')}=={f for f in re.findall(r'src="([^"]+\.wav)"',
+                                                                            page)}, 'every sound can be played'
     for f in files:
         if not f.endswith('.wav'): continue
         x,sr = sf.read(where/f, always_2d=True)
@@ -95,7 +99,8 @@ def test_training_does_not_notice(kind, sounds, tmp_path):
     assert [h['step'] for h in cb.history]==[1, 2] and list(cb.history[1]['metrics'])[:2]==['train_loss', 'valid_loss']
     assert list(cb.history[1]['metrics'].values())==[float(v) for v in learn.final_record]
     if kind in ('lstm', 'wavenet'):
-        assert 'match_fraction' in cb.history[0]['metrics'] and 'example_1_generated_00002.wav' in files and 'example_1_prompt.wav' in files
+        assert 'match_fraction' in cb.history[0]['metrics'] and 'example_1_generated_00002.wav' in files
+        assert 'example_1_prompt.wav' in files
         assert re.search(r'0\.\d+ s generated', cb.history[1]['captions']['example_1'])
     elif kind=='classifier':
         assert re.fullmatch(r'heard (tone|noise) \(\d+%\), is (tone|noise)', cb.history[1]['captions']['example_1'])
@@ -146,8 +151,10 @@ def test_tensorboard(sounds, tmp_path):
     learn,ea = logged('stereo')
     assert ea.Tags()['scalars']==learn.recorder.metric_names[1:-1]
     for k,i in (('train_loss', 0), ('esr', 2)):
-        assert [(e.step, e.value) for e in ea.Scalars(k)]==[(s+1, pytest.approx(float(v[i]))) for s,v in enumerate(learn.recorder.values)]
-    assert [e.step for e in ea.Audio('example_1/prediction')]==[1, 2] and [e.step for e in ea.Audio('example_1/target')]==[1]
+        assert [(e.step, e.value) for e in ea.Scalars(k)]==[(s+1, pytest.approx(float(v[i]))) for s,
+                                                            v in enumerate(learn.recorder.values)]
+    assert [e.step for e in ea.Audio('example_1/prediction')]==[1, 2]
+    assert [e.step for e in ea.Audio('example_1/target')]==[1]
     e = ea.Audio('example_2/prediction')[1]
     x,sr = sf.read(io.BytesIO(e.encoded_audio_string), always_2d=True)
     assert (sr, e.sample_rate, x.shape)==(SR, SR, (1600, 2))
@@ -190,18 +197,22 @@ def test_wandb(sounds, tmp_path, monkeypatch):
 
 def test_wandb_itself_offline(sounds, tmp_path, monkeypatch):
     wandb = pytest.importorskip('wandb')
-    for k,v in dict(WANDB_MODE='offline', WANDB_DIR=tmp_path, WANDB_SILENT='true', WANDB_CACHE_DIR=tmp_path/'c', WANDB_CONFIG_DIR=tmp_path/'k').items():
+    for k,v in dict(WANDB_MODE='offline', WANDB_DIR=tmp_path, WANDB_SILENT='true',
+                    WANDB_CACHE_DIR=tmp_path/'c', WANDB_CONFIG_DIR=tmp_path/'k').items():
         monkeypatch.setenv(k, str(v))
-    run = wandb.init(project='fastproaudio-test', dir=str(tmp_path), settings=wandb.Settings(x_disable_stats=True, console='off'))
+    run = wandb.init(project='fastproaudio-test', dir=str(tmp_path),
+                     settings=wandb.Settings(x_disable_stats=True, console='off'))
     try:
         make('tcn', sounds, tmp_path).fit(1, cbs=WandBAudio(n_preds=1, seconds=.1))
         assert run.summary['epoch']==1 and 0<run.summary['valid_loss']
-        assert run.summary['example_1/prediction']['_type']=='audio-file' and run.summary['example_1/picture']['_type']=='image-file'
+        assert run.summary['example_1/prediction']['_type']=='audio-file'
+        assert run.summary['example_1/picture']['_type']=='image-file'
     finally: run.finish()
     assert any(sf.info(f).samplerate==SR for f in tmp_path.rglob('media/audio/**/*.wav'))
 
 
-@pytest.mark.parametrize('to, hide, words', [('tensorboard', 'tensorboard', 'pip install tensorboard'), ('wandb', 'wandb', 'pip install wandb'),
+@pytest.mark.parametrize('to, hide, words', [('tensorboard', 'tensorboard', 'pip install tensorboard'),
+                                             ('wandb', 'wandb', 'pip install wandb'),
                                              ('wandb', None, r'wandb\.init'), ('tensorbord', None, "got 'tensorbord'")])
 def test_what_is_not_there_is_named_before_training(sounds, tmp_path, monkeypatch, to, hide, words):
     monkeypatch.delitem(sys.modules, 'tensorboard', raising=False)
@@ -227,7 +238,8 @@ def test_full_disk_does_not_end_training(sounds, tmp_path, monkeypatch):
     learn = make('tcn', sounds, tmp_path)
     def refuse(*_): raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(Path, 'write_bytes', refuse)
-    with pytest.warns(UserWarning, match='epoch 1 was not logged .No space left on device.; training goes on'): learn.fit(2, cbs=cb)
+    with pytest.warns(UserWarning, match='epoch 1 was not logged .No space left on device.; training goes on'):
+        learn.fit(2, cbs=cb)
     assert len(learn.recorder.values)==2
 
 

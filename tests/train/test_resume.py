@@ -1,4 +1,5 @@
-"A run that is killed in the middle of an epoch, and resumed, ends as the unbroken one: every learner, bit for bit; and what can go wrong."
+"""A run that is killed in the middle of an epoch, and resumed, ends as the unbroken one: every learner, bit for
+bit; and what can go wrong."""
 import errno, os, random, re, resource, signal, subprocess, sys, warnings
 from pathlib import Path
 
@@ -22,23 +23,17 @@ SCRIPT = Path(__file__).with_name('resume_script.py')
 KINDS = ['effects', 'lstm', 'wavenet', 'classifier']
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 def run(path, role, *kinds):
     "What a script prints, in a process of its own."
     env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(Path(__file__).parents[2])}
-    r = subprocess.run([sys.executable, str(SCRIPT), str(path), role, *kinds], capture_output=True, text=True, env=env, timeout=300)
+    r = subprocess.run([sys.executable, str(SCRIPT), str(path), role, *kinds],
+                       capture_output=True, text=True, env=env, timeout=300)
     assert r.returncode==0, r.stderr
     return r.stdout
 
 
-# --- Killed, resumed ----------------------------------------------------------------------------------------------------------
+# --- Killed, resumed
+# ----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope='module')
 def killed(tmp_path_factory):
@@ -69,13 +64,15 @@ def test_another_seed_ends_elsewhere(killed):
     assert any(not torch.equal(a['weights'][k], b['weights'][k]) for k in a['weights'])
 
 
-# --- In one process -----------------------------------------------------------------------------------------------------------
+# --- In one process
+# -----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope='module')
 def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp('sound')
     x = noise(5000, seed=0, amp=.2)
-    for name,o in (('dry', x), ('wet', .8*torch.tanh(6*x)), ('wet2', .5*x)): write_audio(path/f'{name}.wav', o, 8000, subtype='FLOAT')
+    for name,o in (('dry', x), ('wet', .8*torch.tanh(6*x)), ('wet2', .5*x)):
+        write_audio(path/f'{name}.wav', o, 8000, subtype='FLOAT')
     write_audio(path/'longer.wav', torch.cat([x, x], -1), 8000, subtype='FLOAT')
     return path
 
@@ -159,7 +156,8 @@ def test_several_fits_of_one_script(sound, tmp_path, at):
 def test_what_callbacks_count(sound, tmp_path):
     "An early stop goes on waiting, gradients on adding up, and what was best is still the best."
     def fit(path, *more, **kwargs):
-        cbs = [EarlyStoppingCallback(patience=3, min_delta=1e9), GradientAccumulation(12), SaveModelCallback(fname='best'), Checkpoint('a', **kwargs)]
+        cbs = [EarlyStoppingCallback(patience=3, min_delta=1e9), GradientAccumulation(12),
+               SaveModelCallback(fname='best'), Checkpoint('a', **kwargs)]
         learn = learner(sound, path)
         learn.fit(20, 1e-2, cbs=cbs+list(more))
         return learn,cbs
@@ -168,7 +166,8 @@ def test_what_callbacks_count(sound, tmp_path):
     learn,cbs = fit(tmp_path, resume=True)
     assert len(learn.recorder.values)==len(ref.recorder.values)==4, 'stopped after three epochs that were no better'
     assert same(weights(learn), weights(ref))
-    assert (cbs[0].wait, cbs[0].best, cbs[1].count, cbs[2].best)==(ref_cbs[0].wait, ref_cbs[0].best, ref_cbs[1].count, ref_cbs[2].best)
+    assert (cbs[0].wait, cbs[0].best, cbs[1].count, cbs[2].best)==(ref_cbs[0].wait,
+                                                                   ref_cbs[0].best, ref_cbs[1].count, ref_cbs[2].best)
     state = read_checkpoint(tmp_path/'models'/'a.pth')['run']
     assert state['finished'] and state['epoch']==4
     again,_ = fit(tmp_path, resume=True)
@@ -229,28 +228,34 @@ def test_a_run_that_is_about_to_be_replaced_is_named(sound, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt): learner(sound, tmp_path).fit(3, cbs=[Checkpoint('a'), Stop(2)])
     capsys.readouterr()
     with pytest.raises(KeyboardInterrupt): learner(sound, tmp_path).fit(3, cbs=[Checkpoint('a'), Stop(0)])
-    assert "epoch 2 of 3 of this run is replaced; cbs=Checkpoint('a', resume=True) goes on from it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "epoch 2 of 3 of this run is replaced; cbs=Checkpoint('a', resume=True) goes on from it" in said
     learner(sound, tmp_path).fit(3, cbs=Checkpoint('a', resume=True))
     assert 'going on after epoch 2 of 3' in capsys.readouterr().out, 'nothing was lost in the first epoch'
 
 
-# --- What goes wrong ----------------------------------------------------------------------------------------------------------
+# --- What goes wrong
+# ----------------------------------------------------------------------------------------------------------
 
 OTHERS = {
-    'model': (dict(model=nn.Sequential(nn.Conv1d(1, 5, 1), nn.Conv1d(5, 1, 1))), {}, 'this model, Sequential with 16 parameters, got one of Sequential with 13'),
+    'model': (dict(model=nn.Sequential(nn.Conv1d(1, 5, 1), nn.Conv1d(5, 1, 1))),
+              {}, 'this model, Sequential with 16 parameters, got one of Sequential with 13'),
     'sound': (dict(files=('longer', 'longer')), {}, 'this sound, .* got one of .* from 4 recordings'),
     'batch': (dict(bs=2), {}, 'this sound, .* batches of 2'),
     'epochs': ({}, dict(n=4), 'this schedule, 4 epochs at a learning rate of 0.01, got one of 3 epochs'),
-    'rate': ({}, dict(lr=2e-2), 'this schedule, 3 epochs at a learning rate of 0.02, got one of 3 epochs at a learning rate of 0.01'),
+    'rate': ({}, dict(lr=2e-2),
+             'this schedule, 3 epochs at a learning rate of 0.02, got one of 3 epochs at a learning rate of 0.01'),
 }
 
 @pytest.mark.parametrize('what', OTHERS)
 def test_checkpoint_of_another_run(sound, tmp_path, what):
-    with pytest.raises(KeyboardInterrupt): learner(sound, tmp_path).fit_one_cycle(3, 1e-2, cbs=[Checkpoint('a'), Stop(1)])
+    with pytest.raises(KeyboardInterrupt):
+        learner(sound, tmp_path).fit_one_cycle(3, 1e-2, cbs=[Checkpoint('a'), Stop(1)])
     kwargs,fit,words = OTHERS[what]
     learn = learner(sound, tmp_path, **kwargs)
     w = weights(learn)
-    with pytest.raises(ValueError, match=words) as e: learn.fit_one_cycle(fit.get('n', 3), fit.get('lr', 1e-2), cbs=Checkpoint('a', resume=True))
+    with pytest.raises(ValueError, match=words) as e:
+        learn.fit_one_cycle(fit.get('n', 3), fit.get('lr', 1e-2), cbs=Checkpoint('a', resume=True))
     assert 'resume=False' in str(e.value) and same(weights(learn), w)
 
 
@@ -294,7 +299,8 @@ def test_damaged_checkpoint(sound, tmp_path, kept, how, capsys):
     assert same(weights(learn), w)
     (tmp_path/'models'/'a.previous.pth').unlink()
     put(tmp_path, bad)
-    with pytest.raises(ValueError, match=r'a\.pth: expected a checkpoint .* delete it to start anew'): learner(sound, tmp_path).fit(3, 1e-2, cbs=Checkpoint('a', resume=True))
+    with pytest.raises(ValueError, match=r'a\.pth: expected a checkpoint .* delete it to start anew'):
+        learner(sound, tmp_path).fit(3, 1e-2, cbs=Checkpoint('a', resume=True))
 
 
 def test_any_changed_bit(tmp_path, kept):
@@ -318,7 +324,8 @@ def test_code_is_not_run(sound, tmp_path):
         def __reduce__(self): return (os.mkdir, (str(tmp_path/'ran'),))
     (tmp_path/'models').mkdir()
     torch.save(dict(model={}, opt=dict(run=Boom())), tmp_path/'models'/'a.pth')
-    with pytest.raises(ValueError, match='holds code, which is not run'): learner(sound, tmp_path).fit(3, cbs=Checkpoint('a', resume=True))
+    with pytest.raises(ValueError, match='holds code, which is not run'):
+        learner(sound, tmp_path).fit(3, cbs=Checkpoint('a', resume=True))
     assert not (tmp_path/'ran').exists()
 
 
@@ -349,7 +356,8 @@ def test_full_disk(sound, tmp_path):
     learn,file,seen = learner(sound, tmp_path),tmp_path/'models'/'a.pth',[]
     class Look(Callback):
         order = 2000
-        def after_epoch(self): seen.append((read_checkpoint(file)['run']['epoch'], sorted(f.name for f in file.parent.iterdir())))
+        def after_epoch(self):
+            seen.append((read_checkpoint(file)['run']['epoch'], sorted(f.name for f in file.parent.iterdir())))
     with warnings.catch_warnings(record=True) as w:
         warnings.simplefilter('always')
         try: learn.fit(4, 1e-2, cbs=[Checkpoint('a'), Full((1, 2)), Look()])
@@ -370,14 +378,16 @@ def test_no_place_to_write_is_said_before_training(sound, tmp_path, fault, monke
     monkeypatch.setattr(checkpoint_module, 'open', refuse, raising=False)
     learn = learner(sound, tmp_path)
     w = weights(learn)
-    with pytest.raises(ValueError, match=rf"a\.pth: expected a place for checkpoints, got '{os.strerror(fault)}'; pass path="):
+    with pytest.raises(ValueError,
+                       match=rf"a\.pth: expected a place for checkpoints, got '{os.strerror(fault)}'; pass path="):
         learn.fit(2, cbs=Checkpoint('a'))
     assert same(weights(learn), w) and not list(tmp_path.rglob('*.pth'))
 
 
 def test_a_file_where_the_folder_should_be(sound, tmp_path):
     (tmp_path/'models').write_text('')
-    with pytest.raises(ValueError, match='expected a place for checkpoints'): learner(sound, tmp_path).fit(1, cbs=Checkpoint('a'))
+    with pytest.raises(ValueError, match='expected a place for checkpoints'):
+        learner(sound, tmp_path).fit(1, cbs=Checkpoint('a'))
 
 
 @pytest.mark.parametrize('call', [1, 2])
@@ -388,7 +398,8 @@ def test_killed_while_it_is_written(sound, tmp_path, kept, call):
         n,real = [0],os.replace
         def replace(*a):
             n[0] += 1
-            if n[0]==2*1+call: os.kill(os.getpid(), signal.SIGKILL)           # the start's save renames once, epoch 1's twice
+            # the start's save renames once, epoch 1's twice
+            if n[0]==2*1+call: os.kill(os.getpid(), signal.SIGKILL)
             real(*a)
         os.replace = replace
         learner(sound, tmp_path).fit(3, 1e-2, cbs=Checkpoint('a'))

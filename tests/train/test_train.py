@@ -45,4 +45,5 @@ def test_a_run_cut_off_goes_on(tmp_path, kind, net, name):
 
 
 def test_nothing_to_go_on_with(tmp_path):
-    with pytest.raises(ValueError, match='cut off'): train_effect(*pair(tmp_path, 'fuzz'), out=tmp_path/'effect', resume=True)
+    with pytest.raises(ValueError, match='cut off'):
+        train_effect(*pair(tmp_path, 'fuzz'), out=tmp_path/'effect', resume=True)
