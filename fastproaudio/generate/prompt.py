@@ -41,7 +41,8 @@ def check_generator(model):
 # %% ../../nbs/12c_generate.prompt.ipynb #fcda5b7d
 def count_of_samples(n):
     "How many samples to generate, checked."
-    return whole(n, low=0, says="expected n >= 0 samples to generate, a whole number", hint='; call generate(n, prompt)')
+    says = "expected n >= 0 samples to generate, a whole number"
+    return whole(n, low=0, says=says, hint='; call generate(n, prompt)')
 
 def has_tokens(model): return fact(model, 'head')=='categorical'
 def channels_of(model): return 1 if has_tokens(model) else model.n_in
@@ -65,7 +66,7 @@ def check_settings(model, n, temperature, top_k, top_p, batch, beam_width=None, 
     if n is not None: n = count_of_samples(n)
     batch = whole(batch, 'batch')
     block = whole(block, 'block')
-    if seed is not None: seed = whole(seed, low=0, high=2**64-1, says="expected seed as a whole number in 0..2**64-1, or None")
+    if seed is not None: seed = whole(seed, 'seed', 0, 2**64-1, '; None takes another each time')
     t = real(temperature, 'temperature', low=0, hint="; 0 takes the most likely sample, 1 the model's own odds")
     if t<1e-30: t = 0.                                           # nothing is left to chance, nor to rounding
     top_k,top_p,beam_width = _check_choice(model, n, top_k, top_p, beam_width)

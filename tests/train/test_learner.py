@@ -488,5 +488,6 @@ def test_a_model_in_a_wrapper_is_played_as_itself(tmp_path):
     learn.model = nn.DataParallel(learn.model)
     torch.testing.assert_close(cast(learn.predict(x), Tensor), cast(wanted, Tensor))
     assert len(learn.knobs)==0
-    with pytest.raises(ValueError, match=r'expected 1 channel\(s\), which the model takes, got 2'): learn.predict(torch.zeros(2, 500))
+    with pytest.raises(ValueError, match=r'expected 1 channel\(s\), which the model takes, got 2'):
+        learn.predict(torch.zeros(2, 500))
     assert learn.predict(torch.zeros(2, 500), each_channel=True).shape==(2, 500)
