@@ -120,7 +120,7 @@ def all_finite(
     if isinstance(x, Tensor):
         if x.is_complex(): x = torch.view_as_real(x.resolve_conj())
         return not x.is_floating_point() or math.isfinite(float(x.sum())) or bool(x.isfinite().all())
-    total = x.sum(dtype=np.complex128 if np.iscomplexobj(x) else np.float64)
+    with np.errstate(all='ignore'): total = x.sum(dtype=np.complex128 if np.iscomplexobj(x) else np.float64)
     return bool(np.isfinite(total) or np.isfinite(x).all())
 
 def first_bad(
