@@ -56,7 +56,7 @@ class ActivationReg(Callback):
     def before_fit(self):
         drop = getattr(_plain(self.learn.model), 'output_drop', None)
         if drop is None:
-            raise ValueError(f"alpha and beta need a recurrent model such as SampleLSTM, got {type(self.model).__name__}")
+            raise ValueError(f"alpha and beta need a recurrent model like SampleLSTM, got {type(self.model).__name__}")
         self.hook = drop.register_forward_hook(self._keep)
     def _keep(self, _, inp, out):
         self.raw = inp[0]
@@ -323,7 +323,7 @@ def _check_fit(dls, model):
     _check_given(first(f for f in dls.after_batch.fs if isinstance(f, NextSample)), model)
     n_ch = getattr(dls, 'n_chs', (1,))[0]
     if not mu and model.n_in!=n_ch:
-        raise ValueError(f"the model has {model.n_in} channel(s), the recordings have {n_ch}; build it with n_in={n_ch}")
+        raise ValueError(f"the model has {model.n_in} channel(s), the recordings {n_ch}; build it with n_in={n_ch}")
 
 def _check_given(given, model):
     "Raise `ValueError` unless the loaders give the conditions that the model has."
