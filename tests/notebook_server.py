@@ -38,7 +38,7 @@ def play(nb, log):
 
 
 def serve(imports):
-    "Read a notebook and a log a line, fork, and write the fork's process number and, when it is over, how it ended."
+    "Read a notebook and a log a line, fork; write the process number, then how it ended and its CPU seconds."
     for o in imports: import_module(o)
     for line in sys.stdin:
         nb, log = line.rstrip('\n').split('\t')
@@ -52,7 +52,8 @@ def serve(imports):
                 sys.stderr.flush()
                 os._exit(not done)
         print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        _, status, used = os.wait4(pid, 0)
+        print(os.waitstatus_to_exitcode(status), used.ru_utime+used.ru_stime, flush=True)
 
 
 class Server:
@@ -64,15 +65,15 @@ class Server:
         atexit.register(self.process.stdin.close)
 
     def run(self, nb, timeout_s=900):
-        "How the notebook's process ended, and what it said."
+        "How the notebook's process ended, the CPU seconds it took, and what it said."
         with tempfile.TemporaryDirectory() as tmp:
             log = Path(tmp)/'log.txt'
             self.process.stdin.write(f'{nb}\t{log}\n')
             self.process.stdin.flush()
             pid = int(self.process.stdout.readline())
             if not select.select([self.process.stdout], [], [], timeout_s)[0]: os.kill(pid, signal.SIGKILL)
-            code = int(self.process.stdout.readline())
-            return code, log.read_text(errors='replace') if log.exists() else ''
+            code, seconds = self.process.stdout.readline().split()
+            return int(code), float(seconds), log.read_text(errors='replace') if log.exists() else ''
 
 
 @cache
@@ -80,7 +81,7 @@ def server_for(is_fastai): return Server(FASTAI if is_fastai else TORCH)
 
 
 def run_notebook(nb):
-    "How it ended, 0: every cell ran; and what was said."
+    "How it ended, 0: every cell ran; the CPU seconds it took; and what was said."
     number = nb.name[:2]
     return server_for(not number.isdigit() or int(number) >= FIRST_OF_FASTAI).run(nb)
 
