@@ -1,8 +1,8 @@
 """One notebook in a process of its own that finds the libraries of others already imported.
 
-A server imports them once and forks for each notebook: a fresh process and a fresh namespace every time, and our own modules
-imported anew, so that what a notebook forgets to import fails as it would for a reader. Notebooks of the torch trunk get
-a server without fastai, which changes tensors for whoever comes after it.
+A server imports them once and forks for each notebook: a fresh process and a fresh namespace every time, and our own
+modules imported anew, so that what a notebook forgets to import fails as it would for a reader. Notebooks of the
+torch trunk get a server without fastai, which changes tensors for whoever comes after it.
 """
 import atexit
 import os
