@@ -48,8 +48,8 @@ def test_learns_the_bundled_sounds(learn):
 
 def test_knows_sounds_that_it_has_not_seen(tmp_path):
     """Each of the twelve sounds is named by a network that learned from the others, two of each class.
-    A guess is right three times of twelve and seven times or more in 1.4 % of such tests; measured for two seeds: 8 and 10.
-    One held-out part of three sounds is no measure: it may hold the one pedal that all networks take for a snare."""
+    A guess is right three times of twelve, and seven times or more in 1.4 % of such tests; measured with two seeds:
+    8 and 10. Three held-out sounds are no measure: one may be the pedal that most networks take for a snare."""
     right = 0
     for part in range(3):
         set_seed(0)
