@@ -188,6 +188,8 @@ def test_stereo_goes_channel_by_channel(tmp_path):
 
 FRESH = '''
 import sys, warnings
+import torch
+from fastproaudio.all import *
 warnings.simplefilter('ignore')
 for f in sys.argv[1:]:
     f = Path(f)
