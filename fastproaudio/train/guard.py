@@ -10,9 +10,9 @@ from fastai.basics import *
 from ..models.model import net_of
 from .checkpoint import is_fit
 
-# %% ../../nbs/31mb_train.guard.ipynb #b43fd5ee
+# %% ../../nbs/31mb_train.guard.ipynb #3edb72f4
 _LOSSES = 9 # Losses whose median is looked at
-_GROWN = 30. # A median so many times the lowest before it, and three times the first, is no longer learning
+_GROWN = 30. # A median so many times the lowest before it, and three times the first, is not learning
 
 class Guard(Callback):
     "Keep the best state of a fit; go back to it with a lower rate when the loss leaves all bounds, at most three times."
@@ -53,7 +53,7 @@ class Guard(Callback):
 
     def after_loss(self):
         if not (self._on and self.training): return
-        loss = float(self.learn.loss)
+        loss = float(self.learn.loss.detach())
         if math.isfinite(loss) and not self._grown(loss): return
         self.learn.loss = torch.zeros_like(self.learn.loss_grad.detach()) # NaN would stay in the mean
         self._go_back('the loss has grown out of bounds' if math.isfinite(loss) else 'the loss is no longer a number')
@@ -101,7 +101,7 @@ class Guard(Callback):
     def after_fit(self):
         if self._on and self.state is not None: get_model(self.learn.model).load_state_dict(self.state)
 
-# %% ../../nbs/31mb_train.guard.ipynb #e1ca73d5
+# %% ../../nbs/31mb_train.guard.ipynb #0072fe20
 def _owner(net, weight):
     "The module that holds a weight, and its name there."
     return next((m, k) for m in net.modules() for k,p in m._parameters.items() if p is weight)
@@ -110,11 +110,10 @@ class SilentIdle(Callback):
     "Train a network under the condition that its answer to silence is `level`."
     order = 6                                                    # after the batch is laid out
     def __init__(self,
-        level:float=0., # What the effect says in silence, full scale 1
+        level:Tensor=0., # What the effect says in silence, a number or `(n_out,)`, full scale 1
         dear:float=.06, # A silence that costs more than this part of a batch is heard in one of four
     ):
         store_attr()
-        self.count = 0
         self._held = None
 
     def before_fit(self):
@@ -125,14 +124,15 @@ class SilentIdle(Callback):
         self._net = net
         self._bias = bias
         self._place = _owner(net, bias)
-        self.count = 0
+
+    def before_train(self): self._count = 0                      # an epoch that is gone on with does the same
 
     def before_batch(self):
         if not (self._on and self.training): return
         owner,name = self._place
-        if self.count%self._every()==0: self._found = self._wanted()
-        elif self.count: self._found = self._found.detach()
-        self.count += 1
+        fresh = self._count%self._every()==0
+        self._found = self._wanted() if fresh else self._found.detach()
+        self._count += 1
         self._held = owner._parameters.pop(name)
         setattr(owner, name, self._found)
 

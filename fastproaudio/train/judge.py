@@ -145,7 +145,7 @@ def misbehaves(
                         f'and the target never goes beyond {20*math.log10(max(most, 1e-9))-room_db:+.0f}')
     return ''
 
-# %% ../../nbs/31mc_train.judge.ipynb #ab37c301
+# %% ../../nbs/31mc_train.judge.ipynb #14256e9b
 _WORDS = dict(identity='the dry sound', gain='a gain', filter='a filter')
 
 def in_words(name):
@@ -160,12 +160,13 @@ class Taken:
     errors:dict # Name to error-to-signal ratio on the validation part, the least first
     simple:dict # Name to model, of all that cost nothing
     why:str # A line for the report; '': the network itself is the best
+    fault:str='' # Why the trained network is no result; '': it is one
 
 @torch.no_grad()
 def take_best(
     learn:AudioLearner, # Trained
     fit:tuple, # Sound it was trained on, input and target
-    idle:float=0., # What the effect says in silence, full scale 1
+    idle:Tensor=0., # What the effect says in silence, full scale 1
     lengths:tuple=(2048,), # Lengths of filters, samples
 ) -> Taken:
     "The trained network, or what is better and costs nothing."
@@ -181,10 +182,10 @@ def take_best(
     if isinstance(net, FIR): ranked = [k for k in ranked if errors[k]<.98*errors['network']]
     best = first(ranked)
     better = best is not None and errors[best]<errors['network']
-    if not (fault and best) and not better: return Taken('network', net, errors, simple, fault)
+    if not (fault and best) and not better: return Taken('network', net, errors, simple, fault, fault)
     why = f'{in_words(best)} is kept in place of the network: '
     why += fault or f"on held-out sound it has an ESR of {errors[best]:.4f}, the network {errors['network']:.4f}"
-    return Taken(best, simple[best], errors, simple, why)
+    return Taken(best, simple[best], errors, simple, why, fault)
 
 # %% ../../nbs/31mc_train.judge.ipynb #82607941
 def _exchange(a, b):
