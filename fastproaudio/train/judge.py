@@ -230,15 +230,7 @@ def swapped_in(
         else: os.replace(tmp, path)
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../../nbs/31mc_train.judge.ipynb #b6df3ee8
-def plain(
-    o, # Numbers, text, lists and dicts of them
-): # The same, for JSON
-    "Figures that do not exist are null."
-    if isinstance(o, dict): return {k:plain(v) for k,v in o.items()}
-    if isinstance(o, (list, tuple)): return [plain(v) for v in o]
-    return None if isinstance(o, float) and not math.isfinite(o) else o
-
+# %% ../../nbs/31mc_train.judge.ipynb #6182e25a
 def leave_effect(
     learn:AudioLearner, # Trained
     out:str|Path, # Folder for the network, its report, picture and sounds
@@ -258,9 +250,10 @@ def leave_effect(
     if isinstance(learn.model, FIR) and learn.model.receptive_field==1: is_a = 'gain'
     lags = [a['latency'] for a in getattr(learn, 'alignment', [])]
     if lags: record['latency_removed'] = lags
+    if taken: record['esr'] = {'this model':taken.errors[taken.name], **taken.errors}
     esr = float(whole_esr(pred, held.y))
     with swapped_in(out, leave_out) as tmp:
-        save_network(learn, tmp, **plain(dict(esr_test=esr, judged_on=held.what, **record)))
+        save_network(learn, tmp, esr_test=esr, judged_on=held.what, **record)
         try:
             report = effect_report(learn.model, held.x, held.y, pred, learn.dls.sr, fit=fit, is_a=is_a,
                                    rivals=held.preds if taken else None)
