@@ -34,6 +34,14 @@ def known_networks() -> dict: # Name to class
     for part in _PARTS: res |= are_ours(importlib.import_module(f'fastproaudio.models.{part}'))
     return res
 
+def plain(
+    o, # Numbers, text, lists and dicts of them
+): # The same, for JSON
+    "Figures that do not exist are null."
+    if isinstance(o, dict): return {k:plain(v) for k,v in o.items()}
+    if isinstance(o, (list, tuple)): return [plain(v) for v in o]
+    return None if isinstance(o, float) and not math.isfinite(o) else o
+
 class _AtMost(TorchFunctionMode):
     "Inside, a new tensor of more than `most` elements is a `ValueError` before it takes memory."
     makers = {'empty', 'zeros', 'ones', 'full', 'rand', 'randn', 'randint', 'arange', 'linspace',
@@ -92,7 +100,7 @@ def save_network(
     "Keep a network as words and weights, loaded back and compared before it is named done."
     model = frozen_copy(model_of(obj), plain=False)
     sr = rate_for(obj, sr, 'a saved network')
-    record = training_record(obj) | record
+    record = plain(training_record(obj) | record)
     knobs = getattr(getattr(obj, 'dls', None), 'knobs', None)
     if knobs: record['knobs'] = knobs.describe()
     words = dict(format=_FORMAT, version=1, sr=sr, network=_words_of(model_of(obj)), record=record)

@@ -250,6 +250,38 @@ class AudioModel(Rebuildable):
         state[0][0] = after
         return self.valid(seen, knobs)[..., phase:phase+n]       # valid's first output is at a multiple of the stride
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "The constants that the last layer adds; None: it adds none."
+        return None
+
+    @torch.jit.unused
+    def idle(self,
+        knobs:Optional[Tensor]=None, # `(1, n_knobs)` in 0..1
+        settle:int=0, # More silence before it, samples: what a memory without end needs
+    ) -> Tensor: # `(n_out,)`
+        "What it says in silence: a constant."
+        n = self.receptive_field-1+self.stride+settle
+        silence = torch.zeros(1, self.n_in, n, dtype=self.like.dtype, device=self.like.device)
+        return self.valid(silence, knobs)[0, :, -self.stride:].mean(-1)
+
+    @torch.jit.unused
+    @torch.no_grad()
+    def shift_output(self,
+        by:Tensor, # Constants to add `(n_out,)`, full scale 1
+        knobs:Optional[Tensor]=None, # `(1, n_knobs)` in 0..1, where they are to be met
+        settle:int=0, # As for `idle`
+    ) -> bool: # False: no layer of it adds a constant
+        "Add a constant to what it says in silence, in its weights, so that every export has it."
+        bias = self.output_bias()
+        if bias is None: return False
+        wanted = self.idle(knobs, settle)+by
+        was = bias.clone()
+        bias.add_(1)                                             # a gain may follow: how much of it arrives?
+        arrives = self.idle(knobs, settle)-(wanted-by)
+        bias.copy_(was)
+        for _ in range(3): bias.add_((wanted-self.idle(knobs, settle))/arrives)
+        return True
+
 # %% ../../nbs/10b_models.model.ipynb #1a7011ab
 def net_of(
     model, # A network; what holds one for several devices or for the compiler; or a learner

@@ -251,6 +251,10 @@ class NAMNet(AudioModel):
         if cond is not None: self.n_lines += cond.n_lines
         self.register_buffer('head_scale', torch.tensor(float(head_scale)))
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer."
+        return self.tail[-1].bias if len(self.tail) else self.arrays[-1].head.bias
+
     def valid(self,
         x:Tensor, # `(batch, 1, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # None: there are none
