@@ -3327,8 +3327,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastproaudio/report/effects.py'),
                                              'fastproaudio.report.effects._mean_db': ( 'report.effects.html#_mean_db',
                                                                                        'fastproaudio/report/effects.py'),
-                                             'fastproaudio.report.effects._simple': ( 'report.effects.html#_simple',
-                                                                                      'fastproaudio/report/effects.py'),
                                              'fastproaudio.report.effects.effect_report': ( 'report.effects.html#effect_report',
                                                                                             'fastproaudio/report/effects.py'),
                                              'fastproaudio.report.effects.noise_floor': ( 'report.effects.html#noise_floor',

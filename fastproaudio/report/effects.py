@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 from fastai.basics import *
-from ..dsp import best_fir, best_gain, fft_conv
 from ..io.writers import write_audio
 from ..losses.waves import mae, whole_esr
 from ..losses.spectra import stft_distance
-from ..models.model import AudioModel
+from ..losses.effects import free_predictions
+from ..models.model import AudioModel, fact
 from ..export.checks import stream_check
 from ..data.show import plot_melspec, plot_waveform
 
@@ -146,7 +146,7 @@ def effect_report(
     x,y,pred = [cast(o, Tensor) for o in (x, y, pred)]
     preds = dict(zero=torch.zeros_like(y))
     if rivals is not None: preds |= rivals
-    elif x.shape==y.shape: preds |= _simple(x, *(fit or (x, y)), n_taps)
+    elif x.shape==y.shape: preds |= free_predictions(x, y, fit and [cast(o, Tensor) for o in fit], n_taps)
     is_ours = isinstance(model, AudioModel) and not model.n_knobs
     stream = stream_check(model, x[..., :int(stream_s*sr)], sr=sr) if is_ours and stream_s>0 else None
     def scores(score): return {k:float(score(v)) for k,v in preds.items()}
@@ -154,14 +154,8 @@ def effect_report(
     return EffectReport(float(whole_esr(pred, y)), float(mae(pred, y)), float(stft(pred)),
                         scores(partial(whole_esr, targ=y)), scores(partial(mae, targ=y)), scores(stft),
                         sr, y.shape[-1]/sr, sum(p.numel() for p in model.parameters()),
-                        getattr(model, 'receptive_field', None), stream, pauses=pauses_of(y, pred, sr),
+                        fact(model, 'receptive_field'), stream, pauses=pauses_of(y, pred, sr),
                         idle_db=_idle_db(model) if is_ours else None, floor_esr=_floor_esr(x, y, sr), is_a=is_a)
-
-def _simple(x, fit_x, fit_y, n_taps):
-    "Predictions that need no network."
-    fit_x,fit_y = [cast(o, Tensor) for o in (fit_x, fit_y)]
-    fir = best_fir(fit_x, fit_y, min(n_taps, fit_x.shape[-1]))
-    return dict(identity=x, gain=best_gain(fit_x, fit_y)*x, filter=fft_conv(x, fir))
 
 @torch.no_grad()
 def _idle_db(model):
