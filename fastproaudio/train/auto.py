@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from fastai.basics import *
 from ..io.headers import audio_info
 from ..losses.waves import ESRLoss
-from ..models.model import fact
 from ..models.fir import FIR
 from ..export.trust import read_json
 from ..export.checks import whole_file

@@ -14,7 +14,7 @@ from ..dsp import best_gain
 from ..io.recording import read_audio
 from ..losses.waves import whole_esr
 from ..models.fir import FIR
-from ..models.model import AudioModel
+from ..models.model import AudioModel, fact
 from ..pairs.check import check_pair
 from ..export.network import save_network
 from ..data.conditions import KnobCurve
@@ -132,8 +132,8 @@ def misbehaves(
     "Whether a network diverges, speaks in silence or is louder than the effect ever was."
     n = min(x.shape[-1], 4*sr)
     most = 10**(room_db/20)*float(y.abs().max())
-    knobs = [torch.full((1, model.n_knobs), .5)] if getattr(model, 'n_knobs', 0) else []
-    sounds = dict(silence=torch.zeros(len(x), max(sr, getattr(model, 'receptive_field', 1))), sound=x[:, :n],
+    knobs = [torch.full((1, model.n_knobs), .5)] if fact(model, 'n_knobs') else []
+    sounds = dict(silence=torch.zeros(len(x), max(sr, fact(model, 'receptive_field') or 1)), sound=x[:, :n],
                   noise=like_noise(x[:, :n]))
     with in_eval(model):
         for name,sound in sounds.items():
@@ -172,8 +172,8 @@ def take_best(
     "The trained network, or what is better and costs nothing."
     net = learn.model
     fit = [cast(o, Tensor) for o in fit]
-    if isinstance(net, AudioModel) and not getattr(net, 'predicts', False): settle_idle(net, idle)
-    simple = {} if getattr(net, 'n_knobs', 0) else simple_models(*fit, lengths)
+    if isinstance(net, AudioModel) and not fact(net, 'predicts'): settle_idle(net, idle)
+    simple = {} if fact(net, 'n_knobs') else simple_models(*fit, lengths)
     own = getattr(net, 'first', None)
     if isinstance(own, FIR) and simple: simple[f'filter of {own.receptive_field}'] = own # what the run began with
     errors = held_out(learn, {'network':net, **simple}).errors
