@@ -32,7 +32,9 @@ class Sound:
     def _open(self, path):
         self.info = audio_info(path)
         self.name = Path(path).name
-        self.sr,self.n,self.n_ch = self.info.sr,self.info.n,self.info.n_ch
+        self.sr = self.info.sr
+        self.n = self.info.n
+        self.n_ch = self.info.n_ch
 
     def _take(self, src, sr, name):
         x = src.detach().cpu().numpy() if hasattr(src, 'detach') else np.asarray(src)
@@ -55,7 +57,8 @@ class Sound:
         self.read_sr = int(read_sr)
         self.true_sr = int(true_sr or self.sr)
         g = math.gcd(self.read_sr, self.true_sr)
-        self.up,self.down = self.read_sr//g,self.true_sr//g
+        self.up = self.read_sr//g
+        self.down = self.true_sr//g
         self.read_n = math.ceil(self.n*self.up/self.down)
 
     def raw(self, start, n):
