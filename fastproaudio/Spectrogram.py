@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 from . import spectral
-from .spectral.frames import check_number, check_tensor, magnitude
+from .checks import real
+from .spectral.frames import check_tensor, magnitude
 from .spectral.cqt import scale_factors
 
 # %% ../nbs/04_Spectrogram.ipynb #1df0c84f
@@ -164,7 +165,7 @@ class CQT1992(CQT1992v2):
                  trainable_CQT=False, bins_per_octave=12, filter_scale=1, output_format='Magnitude', norm=1,
                  window='hann', center=True, pad_mode='reflect'):
         if n_bins is None:
-            octaves = math.log2(check_number(sr, 'sr', 0)/2/check_number(fmin, 'fmin', 0))
+            octaves = math.log2(real(sr, 'sr', 0)/2/real(fmin, 'fmin', 0))
             n_bins = max(1, min(84, int(bins_per_octave*octaves)))
         super().__init__(sr, hop_length, fmin, fmax, n_bins, bins_per_octave, filter_scale, norm, window, center,
                          pad_mode, trainable_STFT or trainable_CQT, output_format)

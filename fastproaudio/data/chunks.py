@@ -10,8 +10,8 @@ import random, warnings
 from functools import lru_cache
 
 from fastai.basics import *
+from ..checks import all_finite, alike
 from ..io.recording import check_audio, file_stamp
-from .tensors import AudioTensor
 
 # %% ../../nbs/20e_data.chunks.ipynb #b1415c37
 def grid_starts(
@@ -179,7 +179,7 @@ class ChunkReader:
             for k,(sound,out) in enumerate(zip(self.files[file], outs)):
                 if read_len==self.chunk_len or sound.ram is not None: sound.fill(out[j], start-self.left)
                 else: out[j] = self._long((file, read_start, k), sound, read_len)[:, start-read_start:][:, :self.n]
-                if sign<0 and sound.kind is AudioTensor: np.negative(out[j], out=out[j])
+                if sign<0: np.negative(out[j], out=out[j])
         if self.finite: self._check_finite(chunks, outs)
         return outs
 
@@ -194,7 +194,7 @@ class ChunkReader:
     def _check_finite(self, chunks, outs):
         "Raise `ValueError` if a chunk holds NaN or Inf."
         for out in outs:
-            if np.isfinite(out.sum(dtype=np.float64)): continue          # one pass where all is well
+            if all_finite(out): continue
             j = int((~np.isfinite(out)).any((1, 2)).argmax())
             f = self.files[chunks[j, 0]][0]
             raise ValueError(f"{f.path}: expected finite samples, got NaN or Inf after {chunks[j, 1]/f.sr:.2f} s "
@@ -203,12 +203,9 @@ class ChunkReader:
 # %% ../../nbs/20e_data.chunks.ipynb #9992fd0b
 def check_alike(f, sr, n_ch):
     "Raise `ValueError` unless `f` has the rate and the channels of the others."
-    if f.sr!=sr:
-        raise ValueError(f"{f.path}: expected {sr} Hz as the other files, got {f.sr} Hz; "
-                         f"pass resample=True and sr={sr}, or convert it once with `resample_file`")
-    if f.n_ch!=n_ch:
-        raise ValueError(f"{f.path}: expected {n_ch} channel(s) as the other files, got {f.n_ch}; "
-                         "mix it, or leave it out")
+    convert = f'; pass resample=True and sr={sr}, or convert it once with `resample_file`'
+    alike(f.sr, sr, f.path, ' Hz', ' as the other files', convert)
+    alike(f.n_ch, n_ch, f.path, '', ' channel(s) as the other files', '; mix it, or leave it out')
 
 def match_ends(x, y, trim=False):
     "Raise `ValueError` unless `y` is as long as `x`; with `trim` cut both to the shorter."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fastai.basics import *
 from fastai.data.all import *
+from ..checks import all_finite, finite, first_bad, real
 from ..io.recording import read_audio
 from .files import audio_extensions, AudioFile, OpenAudio
 
@@ -42,8 +43,7 @@ def read_number(
     except (TypeError, ValueError):
         raise ValueError(f"{what}: expected a number, got {str(v)[:40]!r}; "
                          "write it with a point, such as 0.5") from None
-    if not math.isfinite(res): raise ValueError(f"{what}: expected a finite number, got {v}; correct it")
-    return res
+    return real(res, says=f"{what}: expected a finite number", hint='; correct it')
 
 # %% ../../nbs/20h_data.conditions.ipynb #fba6c629
 @dataclass
@@ -86,11 +86,9 @@ def check_line(
     if values.ndim!=1 or not len(values):
         raise ValueError(f"{what}: expected a row of values, got {list(values.shape)}; "
                          "give one row for each knob")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{what}: expected finite values, "
-                         f"got NaN or Inf at point {int((~np.isfinite(values)).argmax())}; correct it")
+    finite(values, 'values', what, f' at point {first_bad(values)}; correct it')
     if times is None: return
-    if not np.isfinite(times).all() or (np.diff(times)<=0).any():
+    if not all_finite(times) or (np.diff(times)<=0).any():
         raise ValueError(f"{what}: expected times in seconds that rise, got {str(times[:4].tolist())[:-1]}, ...; "
                          "sort the rows by time")
 
@@ -221,9 +219,7 @@ class FrameCurve(MovingCondition):
         t = np.arange(start, start+n)
         frames = np.clip(t//self.hop, 0, self.values.shape[1]-1)
         out = self.values[:, frames].astype(np.float32)
-        if not np.isfinite(out).all():
-            raise ValueError(f"{self.sound.path}: expected a finite series, "
-                             f"got NaN or Inf in frames {frames[0]} to {frames[-1]}; correct it")
+        finite(out, 'series', self.sound.path, f' in frames {frames[0]} to {frames[-1]}; correct it')
         out[:, (t<self.sound.lo) | (t>=self.sound.stop)] = 0
         return ConditionTensor(torch.from_numpy(out))
 

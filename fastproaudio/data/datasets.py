@@ -12,6 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from fastai.basics import *
+from ..checks import finite
 from ..losses.effects import match_fraction
 from .tensors import AudioTensor
 from .files import get_audio_files
@@ -148,8 +149,7 @@ def _check_series(x, k, loss_type):
     "Raise `ValueError` unless a stack can be fitted to `x`."
     if x.shape[-1]<=k+1:
         raise ValueError(f"expected more than {k+1} samples for a receptive field of {k}, got {x.shape[-1]}")
-    if not x.isfinite().all():
-        raise ValueError("expected finite data, got nan or inf; is the process stationary?")
+    finite(x, 'data', hint='; is the process stationary?')
     if Losses(loss_type)==Losses.softmax:
         raise ValueError("Losses.softmax needs tokens; train those with autoregressive_learner")
 

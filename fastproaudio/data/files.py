@@ -8,6 +8,7 @@ __all__ = ['get_audio_files']
 # %% ../../nbs/20c_data.files.ipynb #4b452893
 from fastai.basics import *
 from fastai.data.all import *
+from ..checks import alike, rate
 from ..io.headers import keep_headers
 from ..io.recording import Recording
 from .tensors import AudioTensor
@@ -35,7 +36,6 @@ def get_audio_files(
 class AudioFile(GetAttr):
     "A recording, or the samples `start` to `stop` of it; names of a `Path` work on it too."
     _default = 'path'
-    kind = AudioTensor # What a batch of it is
     def __init__(self,
         path:str|Path, # The file
         start:int=0, # First sample that is scored
@@ -95,18 +95,14 @@ class OpenAudio(Transform):
         resample:bool=False, # Convert other rates, in memory
     ):
         for name,v in dict(sr=sr, n_ch=n_ch).items():
-            is_number = isinstance(v, (int, float, np.number)) and not isinstance(v, bool)
-            if v is not None and not (is_number and 1<=v==int(v)):
-                raise ValueError(f"expected {name}, a whole number of at least 1, or None, got {v!r}")
+            if v is not None: rate(v, name, hint='; None takes any')
         store_attr()
 
     def _check(self, f):
-        if self.sr and f.sr!=self.sr:
-            raise ValueError(f"{f.path}: expected {self.sr} Hz, got {f.sr} Hz; pass resample=True, or "
-                             "convert it once with `resample_file`")
-        if self.n_ch and f.n_ch!=self.n_ch:
-            raise ValueError(f"{f.path}: expected {self.n_ch} channel(s), got {f.n_ch}; "
-                             f"pass n_ch={f.n_ch}, or mix it to {self.n_ch}")
+        convert = '; pass resample=True, or convert it once with `resample_file`'
+        if self.sr: alike(f.sr, self.sr, f.path, ' Hz', hint=convert)
+        mix = f'; pass n_ch={f.n_ch}, or mix it to {self.n_ch}'
+        if self.n_ch: alike(f.n_ch, self.n_ch, f.path, why=' channel(s)', hint=mix)
         return f
 
     def open(self, o): return self._check(AudioFile(o, sr=self.sr if self.resample else None))

@@ -9,6 +9,7 @@ __all__ = ['ChunkDL', 'AudioBlock', 'StreamDL', 'AudioDataLoaders']
 import difflib, inspect, random
 
 from fastai.basics import *
+from ..checks import whole
 from ..io.headers import keep_listed, save_headers
 from .tensors import AudioTensor
 from .files import AudioFile, get_audio_files, OpenAudio, ReadChunk
@@ -25,12 +26,6 @@ def _check_kwargs(kwargs, own):
         near = difflib.get_close_matches(k, known|own, 1)
         hint = f"did you mean '{near[0]}'?" if near else 'leave it out'
         raise ValueError(f"expected the name of a setting of ChunkDL, got '{k}'; {hint}")
-
-def _check_counts(**counts):
-    "Raise `ValueError` unless each is a whole number of at least 1."
-    for k,v in counts.items():
-        if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v<1:
-            raise ValueError(f"expected {k}, a whole number of at least 1, got {v!r}")
 
 def _column(tl):
     "All items of a `TfmdLists`, as `tl[i]` gives them; `OpenAudio` runs without fastai's dispatch, which is slow."
@@ -124,7 +119,7 @@ class ChunkDL(_CaptionedDL):
         **kwargs
     ):
         _check_kwargs(kwargs, self._own)
-        _check_counts(bs=bs, chunk_len=chunk_len, read_len=ifnone(read_len, chunk_len))
+        for k,v in dict(bs=bs, chunk_len=chunk_len, read_len=ifnone(read_len, chunk_len)).items(): whole(v, k)
         store_attr('chunk_len,sr,n_chs,read_len,preload,pad,from_silence,head,trim,flip_polarity,check,seed')
         self.rows = _open_rows(dataset) if rows is None else rows
         self._open()
@@ -228,7 +223,7 @@ class ChunkDL(_CaptionedDL):
         waves = iter(self.reader(chunks))
         def column(elements):
             if not isinstance(elements[0], AudioFile): return self._labels(elements, chunks)
-            return elements[0].kind(torch.from_numpy(next(waves)), sr=self.sr, rows=rows)
+            return AudioTensor(torch.from_numpy(next(waves)), sr=self.sr, rows=rows)
         return tuple(map(column, zip(*[self.rows[i] for i in chunks[:, 0]])))
 
     def _labels(self, labels, chunks):

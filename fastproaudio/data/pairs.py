@@ -10,6 +10,7 @@ import re, warnings
 from functools import lru_cache
 
 from fastai.basics import *
+from ..checks import alike
 from ..io.headers import audio_info, keep_listed
 from ..io.recording import file_stamp
 from ..pairs.check import check_pair
@@ -74,15 +75,14 @@ def get_pairs(
 def check_channels(pair):
     "Raise `ValueError` unless input and target have as many channels."
     x,y = [o if isinstance(o, AudioFile) else AudioFile(o) for o in pair]
-    if x.n_ch!=y.n_ch:
-        raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in its input {x.path}, got {y.n_ch}; "
-                         f"mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that")
+    alike(y.n_ch, x.n_ch, y.path, '', f' channel(s) as in its input {x.path}',
+          f'; mix one of them, or pass n_ch=({x.n_ch}, {y.n_ch}) for a model with that')
 
 # %% ../../nbs/20g_data.pairs.ipynb #3f8f2aea
 def _paths(pair): return tuple(Path(getattr(o, 'path', o)) for o in pair)
 
 @lru_cache(maxsize=256)
-def _checked(x_stamp, y_stamp, quick):
+def pair_checked(x_stamp, y_stamp, quick):
     "The check of a pair, again where a file has changed."
     return check_pair(x_stamp[0], y_stamp[0], quick=quick)
 
@@ -91,7 +91,7 @@ def _alignment(pairs):
     mended = ('late', 'early', 'length', 'rate', 'clipped', 'channels')
     found = []
     for x,y in L(map(_paths, pairs)).unique():
-        report = _checked(file_stamp(x), file_stamp(y), False)
+        report = pair_checked(file_stamp(x), file_stamp(y), False)
         for p in report.problems:
             if p.kind not in mended: warnings.warn(f"{y}: {p}", stacklevel=3)
         shift = round((report.latency or 0)*audio_info(y).sr/report.sr)
@@ -115,7 +115,7 @@ def _warn_late(pairs, most=3):
     for x,y in L(map(_paths, pairs)).unique()[:most]:
         x_info,y_info = audio_info(x),audio_info(y)
         if x_info.lossy or y_info.lossy or x_info.sr!=y_info.sr: continue
-        report = _checked(file_stamp(x), file_stamp(y), True)
+        report = pair_checked(file_stamp(x), file_stamp(y), True)
         agree = [v for v in report.methods.values() if v is not None and abs(v-report.latency)<=16]
         if len(agree)<2 or report.confidence<.6 or not {'late', 'early'} & set(report.kinds): continue
         side = 'late' if report.latency>0 else 'early'

@@ -68,45 +68,6 @@ def _check_split(files, by):
         raise ValueError(f"{twice}: expected each recording once, got it twice; "
                          "it would be in training and in validation")
 
-def _split_items(
-    items:list, # What is split: files or tuples of files
-    paths:list, # The file of each that names it
-    cut:Callable, # From items and `valid_pct` to their heads and their tails
-    valid_pct:float, # Part for validation where the names do not say
-    by:str, # `file` or `time`; None: by file if there are several, else by time
-    seed:int, # Of the choice of files
-) -> tuple: # For training, for validation; those named test are in neither
-    "Split by names, by whole file, or each at a point in time."
-    parts = [part_of_name((p,)) for p in paths]
-    train = L(i for i,part in enumerate(parts) if part in (None, 'train'))
-    valid = L(i for i,part in enumerate(parts) if part=='val')
-    items = L(items)
-    if not train:
-        raise ValueError(f"{first(paths)}: expected training recordings, got only those named valid or test; "
-                         "rename some")
-    if valid: return items[train],items[valid]
-    if ifnone(by, 'file' if len(train)>1 else 'time')=='time': return cut(items[train], valid_pct)
-    if len(train)<2:
-        raise ValueError(f"{paths[train[0]]}: expected two or more recordings to split by file, got one; use by='time'")
-    held = random.Random(seed).sample(range(len(train)), _n_held(len(train), valid_pct))
-    return items[L(i for n,i in enumerate(train) if n not in held)],items[train[held]]
-
-def split_pairs(
-    pairs:list, # Tuples of an input and its target
-    valid_pct:float=.2, # Part for validation where the names do not say
-    by:str=None, # `file` or `time`; None: by file if there are several, else by time
-    seed:int=None, # Of the choice of files
-) -> tuple: # Training pairs, validation pairs; those named test are in neither
-    "Split pairs by their names, by whole file, or each at a point in time."
-    _check_split([y for _,y in pairs], by)                               # one input may go with several targets
-    return _split_items(pairs, [x for x,_ in pairs], _cut_pairs, valid_pct, by, seed)
-
-def _cut_pairs(pairs, valid_pct):
-    "Heads and tails of pairs."
-    xs,ys = [cut_tails(files, valid_pct) for files in zip(*pairs)]
-    n = len(pairs)
-    return L(zip(xs[:n], ys[:n])),L(zip(xs[n:], ys[n:]))
-
 # %% ../../nbs/20d_data.splits.ipynb #a1f0c002
 def _name_of(item):
     "What an error calls an item: the path of its first recording."
@@ -165,6 +126,25 @@ def cut_files(
     "Two parts of each recording, see `cut_tails`."
     both = cut_tails(files, valid_pct)
     return both[:len(files)],both[len(files):]
+
+# %% ../../nbs/20d_data.splits.ipynb #c4ec0100
+def split_pairs(
+    pairs:list, # Tuples of an input and its target
+    valid_pct:float=.2, # Part for validation where the names do not say
+    by:str=None, # `file` or `time`; None: by file if there are several, else by time
+    seed:int=None, # Of the choice of files
+) -> tuple: # Training pairs, validation pairs; those named test are in neither
+    "Split pairs by their names, by whole file, or each at a point in time."
+    _check_split([y for _,y in pairs], by)                               # one input may go with several targets
+    pairs = L(pairs)
+    words = [part_of_name(p) for p in pairs]
+    train,valid,_ = split_items(pairs, words, range(len(pairs)), _cut_pairs, valid_pct, by, seed)
+    return train,valid
+
+def _cut_pairs(pairs, valid_pct):
+    "Heads and tails of pairs."
+    (x_heads,x_tails),(y_heads,y_tails) = [cut_files(pairs.itemgot(i), valid_pct) for i in (0, 1)]
+    return L(zip(x_heads, y_heads)),L(zip(x_tails, y_tails))
 
 # %% ../../nbs/20d_data.splits.ipynb #65846a68
 def split_files(

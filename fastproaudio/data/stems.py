@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from fastai.basics import *
 from fastai.data.all import *
+from ..checks import alike
 from ..io.headers import audio_info
 from ..io.recording import read_audio
 from ..io.writers import audio_writer
@@ -74,12 +75,10 @@ def _alike(files, pad):
     infos = [audio_info(f) for f in files]
     if not infos: raise ValueError("expected one track or more, got none; check the list of files")
     for i in infos[1:]:
-        if i.sr!=infos[0].sr:
-            raise ValueError(f"{i.path}: expected {infos[0].sr} Hz as in {infos[0].path}, got {i.sr} Hz; "
-                             "convert it with `prepare_audio`")
-        if i.n!=infos[0].n and not pad:
-            raise ValueError(f"{i.path}: expected {infos[0].n} samples as in {infos[0].path}, got {i.n}; "
-                             "cut them alike, or pass pad=True for silence at the end of the shorter")
+        like = f' as in {infos[0].path}'
+        alike(i.sr, infos[0].sr, i.path, ' Hz', like, '; convert it with `prepare_audio`')
+        cut = '; cut them alike, or pass pad=True for silence at the end of the shorter'
+        if not pad: alike(i.n, infos[0].n, i.path, '', f' samples{like}', cut)
     return infos
 
 def _read_mc(infos, start, n):
@@ -232,14 +231,11 @@ class Stems(AudioFile):
 
 def _check_stem(x, y, mix, trim):
     "Raise `ValueError` unless two tracks are of one recording."
-    if y.sr!=x.sr:
-        raise ValueError(f"{y.path}: expected {x.sr} Hz as in {x.path}, got {y.sr} Hz; "
-                         f"pass resample=True and sr={x.sr}")
-    if y.n!=x.n and not trim:
-        raise ValueError(f"{y.path}: expected {x.n} samples as in {x.path}, got {y.n}; "
-                         "cut them alike, or pass trim=True if they start together")
-    if mix and y.n_ch!=x.n_ch:
-        raise ValueError(f"{y.path}: expected {x.n_ch} channel(s) as in {x.path}, got {y.n_ch}; mix it")
+    like = f' as in {x.path}'
+    alike(y.sr, x.sr, y.path, ' Hz', like, f'; pass resample=True and sr={x.sr}')
+    cut = '; cut them alike, or pass trim=True if they start together'
+    if not trim: alike(y.n, x.n, y.path, '', f' samples{like}', cut)
+    if mix: alike(y.n_ch, x.n_ch, y.path, '', f' channel(s){like}', '; mix it')
 
 # %% ../../nbs/20o_data.stems.ipynb #3b83a2e6
 def get_songs(

@@ -10,6 +10,7 @@ __all__ = ['waveform_to_categorical', 'MuLaw', 'mu_law_encoding', 'mu_law_decodi
 from fastai.basics import *
 from fastai.data.all import *
 from ..dsp import db2amp, mu_law_decode, mu_law_encode
+from ..checks import whole
 from .tensors import AudioSpectrogram, AudioTensor, AudioTokens
 from .files import list_recordings
 from .splits import split_files
@@ -24,8 +25,7 @@ class MuLaw(DisplayedTransform):
         n_tokens:int=256, # Levels; an odd number has one for exact silence
         n_ch:int=1, # Channels of the waveform: sample by sample, first to last
     ):
-        if isinstance(n_tokens, bool) or not isinstance(n_tokens, (int, np.integer)) or n_tokens<2:
-            raise ValueError(f"expected n_tokens >= 2, a whole number, got {n_tokens!r}")
+        n_tokens = whole(n_tokens, 'n_tokens', 2)
         store_attr()
 
     def encodes(self, x:AudioTensor) -> AudioTokens:

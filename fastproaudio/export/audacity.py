@@ -14,6 +14,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import nn, Tensor
 from ..dsp import noise, one_thread
+from ..models.model import fact
 from .target import (check_path, ExportReport, frozen_copy, knobs_for, model_of,
                                         say_knobs, Target, whole_folder)
 from .trust import check_torchscript, first_line, read_json
@@ -256,12 +257,12 @@ def _describe(effect, sr, name, multichannel, knobs, fields):
 def _reach(model, effect):
     "Receptive field: the model's own word, or what it eats."
     eaten = effect.before+effect.after if isinstance(effect, Effect) else 0
-    return getattr(model, 'receptive_field', None) or (eaten+1 if eaten else None)
+    return fact(model, 'receptive_field') or (eaten+1 if eaten else None)
 
 def _notes(model, knobs):
     "What the user should know of the model in a host."
     notes = [f"Knobs: {say_knobs(knobs)}"] if knobs else []
-    ahead = getattr(model, 'lookahead', 0)
+    ahead = fact(model, 'lookahead')
     if ahead: notes.append(f"Looks {ahead} samples ahead: the end of a block hears silence there")
     return notes + [f"Plays each of the host's blocks as a sound of its own: {why}" for why in over_time(model)]
 

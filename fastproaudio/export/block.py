@@ -10,6 +10,7 @@ from typing import Optional, Tuple
 
 import torch
 from torch import nn, Tensor
+from ..models.model import fact
 
 # %% ../../nbs/15d_export.block.ipynb #c0de5a0a
 def check_block(
@@ -142,7 +143,7 @@ def fit_model(
     lookahead:int=0, # Of the samples that a model without padding eats, how many lie in the future
 ) -> Effect: # Any length in, the same length out
     "`model` in the padding with which it keeps every length from one sample on."
-    n_in = n_in or getattr(model, 'n_in', None) or _first_width(model)
+    n_in = n_in or fact(model, 'n_in') or _first_width(model)
     n = 2**16
     n_out,n_kept = _answer(model, torch.zeros(1, n_in, n), knobs)
     eaten = n-n_kept

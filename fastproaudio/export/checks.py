@@ -10,10 +10,11 @@ import importlib, os, tempfile, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn, Tensor
 from ..dsp import noise, one_thread
+from ..checks import rate, real
+from ..models.model import fact
 from ..generate.sampler import generate_blocks
 from .target import frozen_copy, model_of, place_for, rate_of
 
@@ -34,14 +35,14 @@ def fit_for(
                    "play it with generate")
     if streams and not hasattr(model, 'stream'):
         why.append("it cannot run in blocks: give it stream() and init_state(), as AudioModel does")
-    if mono and (getattr(model, 'n_in', 1), getattr(model, 'n_out', 1))!=(1, 1):
+    if mono and (fact(model, 'n_in') or 1, fact(model, 'n_out') or 1)!=(1, 1):
         why.append(f"it has {model.n_in} channels in and {model.n_out} out, and the format 1 and 1")
-    if not knobs and getattr(model, 'n_knobs', 0):
+    if not knobs and fact(model, 'n_knobs'):
         names = getattr(getattr(getattr(obj, 'dls', None), 'knobs', None), 'names', [])
         named = f" ({', '.join(names)})" if names else ''
         why.append(f"it has {model.n_knobs} knobs{named}, and the format none; "
                    "onnx and nn_tilde have controls, audacity bakes a setting")
-    if not lookahead and getattr(model, 'lookahead', 0):
+    if not lookahead and fact(model, 'lookahead'):
         why.append(f"it looks {model.lookahead} samples ahead; train it with causal=True")
     if streams: why += over_time(model)
     if why: raise ValueError(f"{target} cannot play this {type(model).__name__}: "+'; '.join(why))
@@ -51,7 +52,7 @@ def predicts_next(
     model:nn.Module, # Candidate
 ) -> bool: # Is it a generator?
     "Does the model predict the next sample? Such a model says by name what its output means."
-    return isinstance(getattr(model, 'head', None), str)
+    return isinstance(fact(model, 'head'), str)
 
 def over_time(
     model:nn.Module, # Candidate
@@ -74,15 +75,12 @@ def rate_for(
     if sr is None:
         raise ValueError(f"{target}: expected a sample rate, got none; "
                          "pass sr=48000, or whatever the recordings have")
-    is_number = isinstance(sr, (int, float, np.integer)) and not isinstance(sr, bool)
-    if not is_number or not 1000<=sr<=384000 or sr!=int(sr):
-        advice = '; write int(sr)' if isinstance(sr, float) else ''
-        raise ValueError(f"{target}: expected a sample rate of 1000..384000 Hz as a whole number, "
-                         f"got {sr!r}{advice}")
+    says = f"{target}: expected a sample rate of 1000..384000 Hz as a whole number"
+    sr = rate(sr, low=1000, high=384000, hint='; write int(sr)' if isinstance(sr, float) else '', says=says)
     if known not in (None, sr):
-        warnings.warn(f"{target}: made for {known} Hz and written as {int(sr)} Hz, where it sounds different; "
+        warnings.warn(f"{target}: made for {known} Hz and written as {sr} Hz, where it sounds different; "
                       "leave sr out", stacklevel=3)
-    return int(sr)
+    return sr
 
 # %% ../../nbs/15c_export.checks.ipynb #2ce301f0
 def file_place(
@@ -122,8 +120,7 @@ def check_tol(
     tol:float, # Largest difference allowed
 ):
     "Raise `ValueError` unless it is one."
-    if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not tol>=0:
-        raise ValueError(f"expected tol >= 0, full scale 1, got {tol!r}")
+    real(tol, low=0, says="expected tol >= 0, full scale 1")
 
 def largest_difference(
     play, # Plays `(channels, samples)`: the artefact
@@ -145,7 +142,7 @@ def largest_difference(
         worst = max(worst, diff)
     return worst
 
-def whole(
+def in_one_go(
     model:nn.Module, # Maps `(batch, channels, samples)`
 ): # Function of `(channels, samples)`
     "`model` on one waveform, without gradients."
@@ -247,8 +244,8 @@ def measure_rate(
 
 def _generating(model):
     "The next 256 samples of a generator at each call, its conditions at nought."
-    lengths = dict(knobs=[], local=[2**22//getattr(model, 'hop', 1)])
-    sizes = {name:getattr(model, f'n_{name}', 0) for name in lengths}
+    lengths = dict(knobs=[], local=[2**22//fact(model, 'hop')])
+    sizes = {name:fact(model, f'n_{name}') for name in lengths}
     blocks = generate_blocks(model, seed=0, block=256,
                              **{k:torch.zeros(n, *lengths[k]) for k,n in sizes.items() if n})
     return lambda: next(blocks).shape[-1]
@@ -256,7 +253,7 @@ def _generating(model):
 def _streaming(model):
     "The next 1024 samples of an effect at each call."
     p = next(model.parameters())
-    knobs = [torch.zeros(1, model.n_knobs).to(p)] if getattr(model, 'n_knobs', 0) else []
+    knobs = [torch.zeros(1, model.n_knobs).to(p)] if fact(model, 'n_knobs') else []
     x = torch.zeros(1, model.n_in, 1024).to(p)
     state = model.init_state(1, *knobs)
     return lambda: model.stream(x, state, *knobs)[0].shape[-1]

@@ -16,10 +16,11 @@ from typing import Optional
 import numpy as np
 import torch
 from torch import nn, Tensor
+from ..models.model import fact
 from .target import ExportReport, model_of, say_knobs, set_knob
 from .trust import first_line
-from .checks import (block_speeds, fit_for, in_blocks, largest_difference, over_time,
-                                        probes, rate_for, speed_note, whole)
+from .checks import (block_speeds, fit_for, in_blocks, in_one_go, largest_difference,
+                                        over_time, probes, rate_for, speed_note)
 from .nn_tilde import knob_span, live_knobs, step_of
 
 # %% ../../nbs/15l_export.graph.ipynb #c0de4a01
@@ -27,13 +28,13 @@ def channels_in(
     model:nn.Module, # Any
 ) -> int: # 1 where it does not say
     "Channels that a model takes."
-    return getattr(model, 'n_in', 1)
+    return fact(model, 'n_in') or 1
 
 def multiple_of(
     model:nn.Module, # Any
 ) -> int: # Samples
     "Lengths that a model plays are multiples of this; a tuple is the stride of a plain convolution."
-    stride = getattr(model, 'stride', 1)
+    stride = fact(model, 'stride')
     return stride if isinstance(stride, int) else 1
 
 class Whole(nn.Module):
@@ -172,7 +173,7 @@ def graph_step(
 ) -> nn.Module: # For `graph_of`
     "What becomes a graph."
     if not stream: return Whole(model, knobs)
-    if not getattr(model, 'recurrent', False): return step_of(model, knobs)
+    if not fact(model, 'recurrent'): return step_of(model, knobs)
     if not torch.backends.mkldnn.is_available():
         raise ValueError("torch_export cannot play this model here: it is recurrent, "
                          "and this torch has no oneDNN; "
@@ -294,7 +295,7 @@ class Prepared:
     @property
     def latency(self) -> int: # Samples
         "That of the stream."
-        return getattr(self.model, 'latency', 0) if self.stream else 0
+        return fact(self.model, 'latency') if self.stream else 0
 
     @property
     def words(self) -> dict: # Names to whole numbers
@@ -354,7 +355,7 @@ def judge(
 ) -> float: # Largest difference
     "How far an artefact is from the model, in blocks of 1, 3, 37 and 4096 samples; `ValueError` beyond `tol`."
     inputs = probes(channels_in(prepared.model))
-    wanted = whole(prepared.play)
+    wanted = in_one_go(prepared.play)
     worst = 0.
     for size in (1, 3, 37, 4096):
         some = inputs[:2] if size<7 else inputs             # small blocks take long
@@ -374,5 +375,5 @@ def graph_report(
     speeds = block_speeds(effect.block, prepared.sr, n_in)
     lengths = [x.shape[-1] for x in probes(n_in)]
     return ExportReport(target, Path(path), max_diff, lengths, max(speeds.values()), size,
-                        getattr(prepared.model, 'receptive_field', None), prepared.latency,
+                        fact(prepared.model, 'receptive_field'), prepared.latency,
                         [speed_note(speeds), *prepared.notes])

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 from ..dsp import pluck
+from ..checks import real
 from ..models.nam import act_words, nam_weights, NAMWaveNet, set_nam_weights
 from ..models.nam_lstm import NAMLSTM
 from ..models.nam_other import FILMS, PLAIN, NAMConvNet, NAMFullWaveNet, NAMLinear
 from .target import ExportReport, Target
-from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
-                                        speed_note, whole, whole_file)
+from .checks import (block_speeds, fit_for, in_one_go, largest_difference, probes,
+                                        rate_for, speed_note, whole_file)
 from .nam_words import choice
 from .nam_schema import gates_of, parse_nam
 from .nam_player import is_parsed, play_nam
@@ -112,10 +113,7 @@ TONE_TYPES = ('clean', 'overdrive', 'crunch', 'hi_gain', 'fuzz')
 def _text(v, what):
     if not isinstance(v, str): raise ValueError(f"{what}: expected text, got {v!r}")
 
-def _finite(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and bool(np.isfinite(v))
-
-def _dbu(v, what):
-    if not _finite(v): raise ValueError(f"{what}: expected dBu as a number, got {v!r}")
+def _dbu(v, what): real(v, says=f"{what}: expected dBu as a number")
 
 _METADATA = dict(name=_text, modeled_by=_text, gear_make=_text, gear_model=_text, gear_type=choice(*GEAR_TYPES),
                  tone_type=choice(*TONE_TYPES), input_level_dbu=_dbu, output_level_dbu=_dbu)
@@ -146,8 +144,7 @@ def _reached(obj):
 def _nam_metadata(obj, model, sr, esr, fields):
     "All that a file says beside the network."
     if esr is None: esr = _reached(obj)
-    if esr is not None and not (_finite(esr) and esr>=0):
-        raise ValueError(f"expected validation_esr of at least 0, as a number, got {esr!r}")
+    if esr is not None: esr = real(esr, low=0, says="expected validation_esr of at least 0, as a number")
     now = datetime.datetime.now()
     meta = dict(date={k:getattr(now, k) for k in ('year', 'month', 'day', 'hour', 'minute', 'second')},
                 **nam_levels(model, sr))
@@ -308,7 +305,7 @@ def _compare(path, model, slim, inputs, tol):
     "Largest difference of what the numpy player makes of a file."
     parsed = parse_nam(path, slim)
     def play(x): return torch.from_numpy(play_nam(parsed, x[0].numpy()))[None]
-    return largest_difference(play, whole(model), inputs, tol, 'numpy player')
+    return largest_difference(play, in_one_go(model), inputs, tol, 'numpy player')
 
 def _streamer(model):
     "A model that goes on with its stream at each block."

@@ -9,6 +9,7 @@ __all__ = []
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..checks import real
 from ..models.nam_other import FILMS, PLAIN
 from .trust import numbers, read_json
 from .nam_words import (MAY, activation, anything, choice, count, exactly, flag, ignored,
@@ -271,9 +272,7 @@ def _version(v, what):
 
 def _rate(v, what):
     "Hz; the plugin itself takes 48000 where a file does not say it."
-    if isinstance(v, bool) or not isinstance(v, (int, float)) or not 1000<=v<=384000:
-        raise ValueError(f"{what}: expected a sample rate of 1000..384000 Hz, got {str(v)[:40]}")
-    return int(v)
+    return int(real(v, low=1000, high=384000, says=f"{what}: expected a sample rate of 1000..384000 Hz"))
 
 def _object(v, what):
     "Any object, or nothing."

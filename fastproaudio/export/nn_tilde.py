@@ -16,8 +16,8 @@ from torch import nn, Tensor
 from ..models.model import AudioModel
 from .target import ExportReport, knobs_for
 from .trust import check_torchscript
-from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
-                                        speed_note, whole, whole_file)
+from .checks import (block_speeds, fit_for, in_one_go, largest_difference, probes,
+                                        rate_for, speed_note, whole_file)
 
 # %% ../../nbs/15k_export.nn_tilde.ipynb #ce53c05a
 class Step(nn.Module):
@@ -187,7 +187,7 @@ def export_nn_tilde(
     with whole_file(path, '.ts') as tmp, torch.no_grad():
         _save(LiveModel(model, sr, about), tmp)
         live = load_nn_tilde(tmp)
-        wanted = whole(lambda x: model(x, *more))
+        wanted = in_one_go(lambda x: model(x, *more))
         def differs(block): return largest_difference(lambda x: live(x, block), wanted, inputs, tol, 'TorchScript')
         worst = max(map(differs, (7, 512, 4096)))
         size = tmp.stat().st_size

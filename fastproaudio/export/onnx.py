@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ..models.model import fact
 from .target import ExportReport, Target
 from .trust import first_line
-from .checks import check_tol, file_place, need, probes, whole, whole_file
+from .checks import check_tol, file_place, in_one_go, need, probes, whole_file
 from .graph import (array_of, calm, channels_in, graph_of, graph_report, graph_step,
                                        judge, lstm_start, lstm_weights, prepare, StepEffect, Whole,
                                        WholeEffect)
@@ -247,14 +248,14 @@ def _proto_of(prepared, quantise):
     "The ONNX model that is written."
     model = prepared.model
     knobs = prepared.knobs
-    by_hand = prepared.stream and getattr(model, 'recurrent', False)
+    by_hand = prepared.stream and fact(model, 'recurrent')
     if by_hand: proto,start = _from_lstm(model, knobs)
     else: proto,start = _from_graph(graph_step(model, knobs, prepared.stream), knobs is not None)
     if quantise: proto = _quantised(proto)
     words = dict(prepared.words)
     if prepared.about:
         said = [{k:v for k,v in o.items() if k!='position'} for o in prepared.about]
-        words |= dict(receptive_field=getattr(model, 'receptive_field', 1), knobs=json.dumps(said))
+        words |= dict(receptive_field=fact(model, 'receptive_field') or 1, knobs=json.dumps(said))
     return _finish(proto, start, knobs, words)
 
 def _judge_turned(effect, prepared, tol):
@@ -266,7 +267,7 @@ def _judge_turned(effect, prepared, tol):
 def _esr(effect, prepared):
     "Error-to-signal ratio of what a file plays, over the longest probe."
     x = probes(channels_in(prepared.model))[-1]
-    y = whole(prepared.play)(x)
+    y = in_one_go(prepared.play)(x)
     return ((effect(x)-y).square().sum()/y.square().sum().clamp(min=1e-12)).item()
 
 # %% ../../nbs/15n_export.onnx.ipynb #c0de4a17

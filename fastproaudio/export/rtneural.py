@@ -12,19 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn, Tensor
+from ..models.model import fact
 from .target import ExportReport, frozen_copy, model_of, Target
 from .trust import read_json
-from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
-                                        speed_note, whole, whole_file)
+from .checks import (block_speeds, fit_for, in_one_go, largest_difference, probes,
+                                        rate_for, speed_note, whole_file)
 from .graph import array_of, lstm_weights, LSTMWeights
 from .rtneural_player import guitarml_player, rtneural_player
 
 # %% ../../nbs/15p_export.rtneural.ipynb #8d094dc9
 def _is_lstm(model):
     "Is it one of our LSTMs?"
-    return getattr(model, 'recurrent', False) and hasattr(model,
-                                                          'lstm') and (hasattr(model,
-                                                                               'dry') or hasattr(model, 'head'))
+    return fact(model, 'recurrent') and hasattr(model, 'lstm') and (hasattr(model, 'dry') or hasattr(model, 'head'))
 
 def _lstm_of(model, target):
     "The arrays of an LSTM, and 1 where the dry sound is added at full level, else 0; `ValueError` for a gain between."
@@ -147,7 +146,7 @@ def _written(path, content, target, model, sr, tol):
     with whole_file(path, '.json') as tmp:
         tmp.write_text(json.dumps(content, allow_nan=False), encoding='utf-8')
         play = _PLAYERS[target](tmp)
-        worst = largest_difference(lambda x: _after(play, silence, x), whole(model), inputs, tol,
+        worst = largest_difference(lambda x: _after(play, silence, x), in_one_go(model), inputs, tol,
                                    'numpy player')
         size = tmp.stat().st_size
     speeds = block_speeds(lambda x: play(x[0, 0].numpy()), sr)

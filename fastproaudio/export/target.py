@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
+from ..checks import finite, is_real
+from ..models.model import fact, net_of
 
 # %% ../../nbs/15a_export.target.ipynb #df13af70
 def model_of(
     obj, # `nn.Module`, or a fastai `Learner`
 ) -> nn.Module: # The model itself, not a copy
-    "The model in `obj`, out of a data-parallel wrapper if it is in one."
-    is_learner = not isinstance(obj, nn.Module) and hasattr(obj, 'model') and hasattr(obj, 'dls')
-    model = obj.model if is_learner else obj
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): model = model.module
+    "The model in `obj`, out of what holds it for several devices or for the compiler."
+    model = net_of(obj)
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected an nn.Module or a Learner, got {type(obj).__name__}; "
                          "pass learn or learn.model")
@@ -35,7 +35,7 @@ def rate_of(
     "The sample rate that a learner's loaders, or the model, were made for."
     for o in (getattr(obj, 'dls', None), obj, getattr(obj, 'model', None)):
         sr = getattr(o, 'sr', None)
-        if isinstance(sr, (int, float)) and not isinstance(sr, bool): return int(sr)
+        if is_real(sr): return int(sr)
     return None
 
 # %% ../../nbs/15a_export.target.ipynb #969cc77e
@@ -46,7 +46,7 @@ def knobs_for(
 ) -> list:
     "The knobs of a model and where they stand; `ValueError` for a name that is not there or a value out of range."
     model = model_of(obj)
-    about = _known_knobs(obj, getattr(model, 'n_knobs', 0) or 0, knobs)
+    about = _known_knobs(obj, fact(model, 'n_knobs') or 0, knobs)
     if knobs is None: knobs = {}
     if not isinstance(knobs, dict): knobs = _by_name(knobs, about, model)
     names = [k['name'] for k in about]
@@ -121,9 +121,8 @@ def _plain_weights(model):
 def _check_finite(model):
     "Raise `ValueError` for a weight that is none."
     for name,v in (*model.named_parameters(), *model.named_buffers()):
-        if v.is_floating_point() and not v.isfinite().all():
-            raise ValueError(f"expected finite weights, got NaN or Inf in {name} of {type(model).__name__}; "
-                             "load a checkpoint from before the training diverged")
+        where = f" in {name} of {type(model).__name__}"
+        finite(v.detach(), 'weights', hint=f"{where}; load a checkpoint from before the training diverged")
 
 def frozen_copy(
     model:nn.Module, # Left as it is

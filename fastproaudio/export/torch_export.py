@@ -10,6 +10,7 @@ import io, json, re, zipfile
 from pathlib import Path
 
 import torch
+from ..models.model import fact
 from .target import ExportReport
 from .trust import check_zip, first_line, whole_number
 from .checks import check_tol, file_place, whole_file
@@ -93,7 +94,7 @@ def export_torch_export(
     file_place(path, '.pt2')
     check_tol(tol)
     prepared = prepare(obj, 'torch_export', sr, knobs, stream)
-    if getattr(prepared.model, 'recurrent', False):
+    if fact(prepared.model, 'recurrent'):
         prepared.notes.append("recurrent layers are oneDNN's: it plays on a CPU")
     program = graph_of(graph_step(prepared.model, prepared.knobs, prepared.stream))
     with whole_file(path, '.pt2') as tmp:

@@ -10,6 +10,7 @@ import io, json, pickle, re, zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from ..checks import finite, whole
 
 # %% ../../nbs/15b_export.trust.ipynb #7d1d7e54
 def _no_constant(s): raise ValueError(f"{s} is no number of JSON")
@@ -39,9 +40,7 @@ def whole_number(
     high:int=65536, # Largest allowed
 ) -> int: # The number
     "A count out of a file; `ValueError` unless it is a whole number in range."
-    if isinstance(v, bool) or not isinstance(v, int) or not low<=v<=high:
-        raise ValueError(f"{what}: expected a whole number in {low}..{high}, got {str(v)[:40]!r}")
-    return v
+    return whole(v, low=low, high=high, says=f"{what}: expected a whole number in {low}..{high}")
 
 def numbers(
     v, # Candidate: list, or lists of lists
@@ -58,8 +57,7 @@ def numbers(
                          "got rows of different lengths or too large a number") from e
     if shape is not None and res.shape!=tuple(shape):
         raise ValueError(f"{what}: expected {list(shape)} numbers, got {list(res.shape)}")
-    if not np.isfinite(res).all(): raise ValueError(f"{what}: expected finite numbers, got NaN or Inf")
-    return res
+    return finite(res, 'numbers', what)
 
 def _check_lists(v, depth, what):
     "Raise `ValueError` unless `v` is lists in lists, `depth` of them, with nothing but numbers at the bottom."

@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../../nbs/12c_generate.prompt.ipynb #ef2034b2
-import math, operator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from ..dsp import mu_law_encode, one_thread
+from ..checks import finite, real, whole
 from ..likelihood import HEADS
+from ..models.model import fact
 
 # %% ../../nbs/12c_generate.prompt.ipynb #bc212b95
 @contextmanager
@@ -38,19 +39,12 @@ def check_generator(model):
     if model.head not in HEADS: raise ValueError(f"expected head in {HEADS}, got {model.head!r}")
 
 # %% ../../nbs/12c_generate.prompt.ipynb #fcda5b7d
-def whole_setting(v, says, low=0, high=math.inf):
-    "`v` as an int; `ValueError` that `says` what was expected unless it is a whole number in `low..high`."
-    try: n = None if isinstance(v, bool) else operator.index(v)
-    except TypeError: n = None
-    if n is None or not low<=n<=high: raise ValueError(f"expected {says}, got {v!r}")
-    return n
+def count_of_samples(n):
+    "How many samples to generate, checked."
+    says = "expected n >= 0 samples to generate, a whole number"
+    return whole(n, low=0, says=says, hint='; call generate(n, prompt)')
 
-def _real(v):
-    "`v` as a float; NaN for what is no number."
-    if isinstance(v, Tensor) and v.numel()==1: v = v.item()
-    return float(v) if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) else math.nan
-
-def has_tokens(model): return getattr(model, 'head', '')=='categorical'
+def has_tokens(model): return fact(model, 'head')=='categorical'
 def channels_of(model): return 1 if has_tokens(model) else model.n_in
 
 @dataclass
@@ -69,34 +63,26 @@ class _Settings:
 
 def check_settings(model, n, temperature, top_k, top_p, batch, beam_width=None, seed=None, block=1):
     "The settings of a draw as plain numbers; `ValueError` unless they make sense."
-    if n is not None: n = whole_setting(n, "n >= 0 samples to generate, a whole number")
-    batch = whole_setting(batch, "a batch of at least 1, a whole number", 1)
-    block = whole_setting(block, "block of at least 1 sample, a whole number", 1)
-    if seed is not None: seed = whole_setting(seed, "seed as a whole number in 0..2**64-1, or None", 0, 2**64-1)
-    t = _real(temperature)
-    if not 0<=t<math.inf:
-        raise ValueError(f"expected temperature >= 0, a number, got {temperature!r}; 0 takes the most likely "
-                         "sample, 1 the model's own odds")
+    if n is not None: n = count_of_samples(n)
+    batch = whole(batch, 'batch')
+    block = whole(block, 'block')
+    if seed is not None: seed = whole(seed, 'seed', 0, 2**64-1, '; None takes another each time')
+    t = real(temperature, 'temperature', low=0, hint="; 0 takes the most likely sample, 1 the model's own odds")
     if t<1e-30: t = 0.                                           # nothing is left to chance, nor to rounding
     top_k,top_p,beam_width = _check_choice(model, n, top_k, top_p, beam_width)
     return _Settings(n, t, top_k, top_p, batch, beam_width, seed, block)
 
 def _check_choice(model, n, top_k, top_p, beam_width):
     "The settings that choose among tokens."
-    head = getattr(model, 'head', type(model).__name__)
+    head = fact(model, 'head') or type(model).__name__
     if head!='categorical' and not top_k is top_p is beam_width is None:
         raise ValueError(f"top_k, top_p and beam_width choose among tokens; a {head} head has none: lower "
                          "the temperature instead")
-    if beam_width is not None:
-        beam_width = whole_setting(beam_width, "beam_width of at least 1 sequence, a whole number", 1)
+    if beam_width is not None: beam_width = whole(beam_width, 'beam_width')
     if beam_width is not None and n is None:
         raise ValueError("a beam search compares whole sequences, got n=None; say how many samples")
-    if top_k is not None:
-        says = f"top_k in 1..{model.n_tokens}, the model's tokens, a whole number"
-        top_k = whole_setting(top_k, says, 1, model.n_tokens)
-    if top_p is not None and not 0<_real(top_p)<=1:
-        raise ValueError(f"expected top_p in 0..1, above 0, got {top_p!r}")
-    if top_p is not None: top_p = _real(top_p)
+    if top_k is not None: top_k = whole(top_k, 'top_k', 1, model.n_tokens, "; the model has no more tokens")
+    if top_p is not None: top_p = real(top_p, 'top_p', above=0, high=1)
     return top_k, top_p, beam_width
 
 # %% ../../nbs/12c_generate.prompt.ipynb #03a92e26
@@ -155,9 +141,7 @@ def _prompt_wave(model, x):
     while x.ndim<3: x = x[None]
     if x.ndim!=3 or x.shape[1]!=model.n_in:
         raise ValueError(f"expected a prompt (batch, {model.n_in}, samples), got {list(x.shape)}")
-    if not x.isfinite().all():
-        raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
-    return x
+    return finite(x, name='prompt', hint='; clean the recording')
 
 def _prompt_tokens(model, x):
     "A prompt as tokens `(batch, samples)`."
@@ -173,7 +157,7 @@ def _prompt_tokens(model, x):
 def check_conditions(model, knobs, local):
     "Raise `ValueError` unless the conditions are those that the model has."
     for name,given in (('knobs', knobs), ('local', local)):
-        wanted = getattr(model, f'n_{name}', 0)
+        wanted = fact(model, f'n_{name}')
         if given is not None and not wanted:
             raise ValueError(f"this model has no {name}; build it with n_{name}, or leave them out")
         if given is None and wanted:

@@ -13,10 +13,12 @@ import torch
 from fastcore.meta import delegates
 from torch import Tensor, nn
 from ..dsp import mu_law_decode
+from ..checks import finite, one_of
 from ..likelihood import draw_token, draw_value
+from ..models.model import fact
 from .prompt import (as_prompt, channels_of, check_batch, check_conditions,
-                                          check_generator, check_settings, has_tokens, ready, silence,
-                                          whole_setting)
+                                          check_generator, check_settings, count_of_samples, has_tokens, ready,
+                                          silence)
 from .torch_engine import BeamEngine, EagerEngine, FrameEngine, last_answer, prefill
 
 # %% ../../nbs/12f_generate.sampler.ipynb #1b976650
@@ -28,7 +30,7 @@ def _fast_engine(kind, model, prompt, knobs, local, settings):
     state,out = prefill(model, prompt, knobs, local)
     state = model.step_state(state)
     out = out.float().cpu().numpy()
-    hop = getattr(model, 'hop', 1)
+    hop = fact(model, 'hop')
     frame,phase = divmod(prompt.shape[-1], hop)
     if knobs is not None: knobs = knobs.cpu().numpy()
     if local is not None: local = local[..., min(frame, local.shape[2]-1):].cpu().numpy()
@@ -79,7 +81,7 @@ def _as_condition(x, name, shape, like):
     try: x = torch.as_tensor(x, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"expected {name} as numbers, got {type(x).__name__}") from None
-    if not x.isfinite().all(): raise ValueError(f"expected finite {name}, got NaN or Inf")
+    finite(x, name)
     while x.ndim<len(shape): x = x[None]
     check_batch(len(x), shape[0], name)
     return x.expand(shape[0], *x.shape[1:])
@@ -90,7 +92,7 @@ STRATEGIES = ('max', 'sample', 'beam')
 def _strategy(name, temperature, beam_width):
     "Temperature and beam width of a strategy by name."
     if name is None: return temperature, beam_width
-    if name not in STRATEGIES: raise ValueError(f"expected sampling_strategy in {STRATEGIES}, got {name!r}")
+    one_of(name, 'sampling_strategy', STRATEGIES)
     if name=='beam': return temperature, beam_width or 10
     if beam_width is not None:
         raise ValueError(f"beam_width belongs to sampling_strategy='beam', got {name!r}; leave one of them out")
@@ -173,7 +175,7 @@ def sample(
     "What the model draws."
     if n is None:
         raise ValueError("expected n samples, got None; endless sound comes from sample_blocks or generate_blocks")
-    n = whole_setting(n, "n >= 0 samples to generate, a whole number")
+    n = count_of_samples(n)
     if progress: kwargs.setdefault('block', max(1, min(4096, n//100)))
     blocks = sample_blocks(model, n, **kwargs)
     if progress:

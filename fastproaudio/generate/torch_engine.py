@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from ..likelihood import draw_token, draw_value, keep_likely
+from ..models.model import fact
 
 # %% ../../nbs/12d_generate.torch_engine.ipynb #61e20b87
 def prefill(model, prompt, knobs, local):
     "State after the prompt, and the model's answer to its last sample."
     start = () if knobs is None else (knobs,)
     if local is not None: local = model.spread(local, local.shape[2]*model.hop)
-    elif not getattr(model, 'recurrent', False): prompt = prompt[..., -model.receptive_field:] # no more is heard
+    elif not fact(model, 'recurrent'): prompt = prompt[..., -model.receptive_field:] # no more is heard
     state = model.init_state(prompt.shape[0], *start)
     for a in range(0, prompt.shape[-1], 4096):                   # a long prompt in flat memory
         x = prompt[..., a:a+4096]

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile as sf
 import torch
 from torch import Tensor
+from ..checks import alike, finite_sound
 from .headers import audio_info, AudioInfo
 
 # %% ../../nbs/02b_io.recording.ipynb #f1baff1f
@@ -183,7 +184,7 @@ class Recording:
     "A sound that is read in parts, float32 `(channels, samples)`: a file, an array or a tensor."
     def __init__(self,
         src, # Path; or array or tensor `(channels, samples)` or `(samples,)`, float of full scale 1 or int16
-        sr:Optional[int]=None, # Its sample rate, Hz; None: the one that it carries
+        sr:Optional[int]=None, # Its sample rate, Hz; None: the one that it carries; 0: not known
         name:Optional[str]=None, # What errors call it, None: its path, or `recording`
         resample:bool=False, # Convert another rate to `sr`, in memory; otherwise it is refused
         finite:bool=True, # Refuse NaN and Inf where they are read
@@ -209,14 +210,13 @@ class Recording:
         self.info = None
         self.samples = _as_samples(src, self.name)
         self.sr = getattr(src, 'sr', None) or sr
-        if not self.sr:
+        if self.sr is None:
             raise ValueError(f"{self.name}: expected its sample rate, got none; pass sr=44100 or what it is")
         self.n_ch,self.n = self.samples.shape
 
     def _convert(self, sr, resample):
         if not resample:
-            raise ValueError(f"{self.name}: expected {sr} Hz, got {self.sr} Hz; pass resample=True, or "
-                             "convert it once with `resample_file`")
+            alike(self.sr, sr, self.name, ' Hz', hint='; pass resample=True, or convert it once with `resample_file`')
         if self.path is None: self.samples = resample_audio(self.read(), self.sr, sr).numpy()
         self.sr = sr
         self.n = self.load().shape[1]
@@ -275,17 +275,10 @@ class Recording:
         if x is None: read_into(out, self.info, start)
         elif x.dtype==np.int16: np.multiply(x[:, start:start+out.shape[1]], np.float32(2**-15), out=out)
         else: out[:] = x[:, start:start+out.shape[1]]
-        if self.finite: self._check_finite(out, start)
+        if self.finite: finite_sound(out, self.name, self.sr, start)
 
     @property
     def _needs_all(self): return self.sr!=self.info.sr or (self.jumps and self.info.lossy)
-
-    def _check_finite(self, out, start):
-        "Raise `ValueError` if samples that were read are NaN or Inf."
-        if np.isfinite(out.sum(dtype=np.float64)): return      # one pass where all is well
-        at = start+int((~np.isfinite(out)).any(0).argmax())
-        raise ValueError(f"{self.name}: expected finite samples, got NaN or Inf at sample {at} ({at/self.sr:.3f} s); "
-                         "render or record it again")
 
 # %% ../../nbs/02b_io.recording.ipynb #070ce0fe
 @dataclass

@@ -15,6 +15,7 @@ import numpy as np
 import soundfile as sf
 import torch
 from torch import Tensor
+from ..checks import finite_sound
 from .recording import Recording
 
 # %% ../../nbs/02c_io.writers.ipynb #abad8735
@@ -68,11 +69,7 @@ def _check_block(
     if x.ndim!=2 or x.shape[0]!=n_ch:
         raise ValueError(f"{path}: expected ({n_ch}, samples), got {x.shape}; "
                          "write one item `(channels, samples)` at a time")
-    n_bad = int((~np.isfinite(x)).sum())
-    if n_bad:
-        raise ValueError(f"{path}: expected finite samples, got {n_bad} NaN or Inf; "
-                         "nothing was written, look for where they arise")
-    return x
+    return finite_sound(x, str(path), hint='; nothing was written, look for where they arise')
 
 _bits = {'PCM_S8':8, 'PCM_U8':8, 'PCM_16':16, 'PCM_24':24, 'PCM_32':32}
 

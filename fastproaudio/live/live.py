@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from ..dsp import one_thread
+from ..models.model import fact, net_of
 from ..models.fir import Parallel
 from .memory import aligned
 from .program import MOVING, STILL, Program, table
@@ -118,8 +119,8 @@ class Live:
         bs:int=1, # Streams side by side
         engine:str='auto', # `numba`, `eager`, or `auto`: the fastest that is here and plays this model
     ):
-        model = getattr(model, 'model', model) if not hasattr(model, 'stream') else model
-        if not hasattr(model, 'stream') or not hasattr(model, 'n_out') or getattr(model, 'predicts', False):
+        model = net_of(model)
+        if not hasattr(model, 'stream') or not hasattr(model, 'n_out') or fact(model, 'predicts'):
             raise ValueError("expected an effect that streams, such as TCN or WaveNet, got "
                              f"{type(model).__name__}; a generator is played by generate_blocks")
         if bs<1: raise ValueError(f"expected bs of at least 1, got {bs}")

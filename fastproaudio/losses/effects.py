@@ -116,13 +116,29 @@ def effects_loss() -> SumLoss: # For `(batch, channels, samples)`
     "Error-to-signal ratio, plain and pre-emphasised (Wright and Välimäki 2020), and a little multi-resolution STFT."
     return SumLoss((.3, ESRLoss()), (.7, PreEmphasis(ESRLoss(), .95)), (.01, MultiResSTFTLoss()))
 
-# %% ../../nbs/05d_losses.effects.ipynb #08f30404
+# %% ../../nbs/05d_losses.effects.ipynb #c4ec0200
 def _match_channels(x, n_ch):
     "`x` with `n_ch` channels: one is copied to all, several are averaged to one."
     if x.shape[-2] in (1, n_ch): return x.expand(*x.shape[:-2], n_ch, -1)
     if n_ch==1: return x.mean(-2, keepdim=True)
     raise ValueError(f"expected {n_ch} channels, 1, or a mono target, got {x.shape[-2]}")
 
+def free_predictions(
+    x:Tensor, # Dry recording `(channels, samples)`
+    y:Tensor, # Wet recording, same length
+    fit:tuple=None, # `(x, y)` on which gain and filter are found; None: on the pair itself
+    n_taps:int=2048, # Length of the linear filter, samples
+) -> dict: # `zero`, `identity`, `gain` and `filter`: what each makes of `x`, in the shape of `y`
+    "What predictors make of a recording that need no network."
+    if x.shape[-1]!=y.shape[-1]:
+        raise ValueError(f"expected a pair of one length, got {x.shape[-1]} and {y.shape[-1]} samples")
+    fit_x,fit_y = fit or (x, y)
+    x = _match_channels(x, y.shape[-2])
+    fit_x = _match_channels(fit_x, fit_y.shape[-2])
+    h = best_fir(fit_x, fit_y, min(n_taps, fit_x.shape[-1]))
+    return dict(zero=torch.zeros_like(y), identity=x, gain=best_gain(fit_x, fit_y)*x, filter=fft_conv(x, h))
+
+# %% ../../nbs/05d_losses.effects.ipynb #08f30404
 def baselines(
     x:Tensor, # Dry recording `(channels, samples)`
     y:Tensor, # Wet recording, same length
@@ -130,11 +146,4 @@ def baselines(
     n_taps:int=2048, # Length of the linear filter, samples
 ) -> dict: # ESR of `zero`, `identity`, `gain` and `filter`
     "Error-to-signal ratios over the whole recording of the predictors that need no network."
-    if x.shape[-1]!=y.shape[-1]:
-        raise ValueError(f"expected a pair of one length, got {x.shape[-1]} and {y.shape[-1]} samples")
-    fx,fy = fit or (x, y)
-    x = _match_channels(x, y.shape[-2])
-    fx = _match_channels(fx, fy.shape[-2])
-    h = best_fir(fx, fy, min(n_taps, fx.shape[-1]))
-    preds = dict(zero=torch.zeros_like(y), identity=x, gain=best_gain(fx, fy)*x, filter=fft_conv(x, h))
-    return {k:whole_esr(v, y) for k,v in preds.items()}
+    return {k:whole_esr(v, y) for k,v in free_predictions(x, y, fit, n_taps).items()}

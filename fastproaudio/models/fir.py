@@ -21,10 +21,12 @@ class FIR(AudioModel):
         n_taps:int=32768, # Length of the filter, samples: the longest echo it can make
         n_in:int=1, # Channels in
         n_out:int=1, # Channels out
+        trainable_taps:bool=None, # Do they move in training? None: until they are fitted
     ):
         if n_taps<1: raise ValueError(f"expected n_taps of at least 1, got {n_taps}")
         super().__init__(n_in, n_out, 0, receptive_field=n_taps)
-        self.taps = nn.Parameter(torch.zeros(n_out, n_in, n_taps))
+        self.taps = nn.Parameter(torch.zeros(n_out, n_in, n_taps), requires_grad=trainable_taps is not False)
+        self.moves_fitted = bool(trainable_taps)
         with torch.no_grad():
             for i in range(n_out): self.taps[i, min(i, n_in-1), 0] = 1          # the dry signal
 
@@ -34,7 +36,7 @@ class FIR(AudioModel):
         x:Tensor, # Input `(n_in, samples)`
         y:Tensor, # Target `(n_out, samples)`
     ) -> 'FIR': # Itself
-        "Set the filter to the least-squares one for this recording; several inputs are fitted one after the other."
+        "Set the filter to the least-squares one for this recording, where it stays; several inputs are fitted in turn."
         if x.shape[0]!=self.n_in or y.shape[0]!=self.n_out or x.shape[1]!=y.shape[1]:
             got = f"{list(x.shape)} and {list(y.shape)}"
             raise ValueError(f"expected ({self.n_in}, n) and ({self.n_out}, n), got {got}")
@@ -44,6 +46,7 @@ class FIR(AudioModel):
                 h = best_fir(x[j], rest, self.receptive_field)
                 rest -= fft_conv(x[j], h)
                 self.taps[i, j] = h.to(self.taps)
+        self.taps.requires_grad_(self.moves_fitted)              # least squares is better than steps that are
         return self
 
     def valid(self,
@@ -95,6 +98,10 @@ class Parallel(AudioModel):
         super().__init__(first.n_in, first.n_out, second.n_knobs, max(first.receptive_field, second.receptive_field))
         self.first = first
         self.second = second
+
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the second."
+        return self.second.output_bias()
 
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`

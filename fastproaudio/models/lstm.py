@@ -153,6 +153,10 @@ class LSTMEffect(AudioModel):
             feats = torch.cat([u, k.to(u.dtype)], -1)
         return (self.out(self.lstm(feats, state)) + F.linear(u, self.dry)).transpose(1, 2)
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer."
+        return self.out.bias
+
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ..dsp import check_wave
+from ..checks import check_wave
 from .blocks import keeps_positions, new_line, plain_lines, slack
 
 # %% ../../nbs/10b_models.model.ipynb #0a6a3d36
@@ -91,8 +91,12 @@ class AudioModel(Rebuildable):
     recurrent = False # Has its memory no end? Then `receptive_field` says when the past hardly matters
     predicts = False # Does it say what the next sample may be, instead of playing an effect?
     n_tokens = 0 # Mu-law levels that it predicts; 0: none
+    n_knobs = 0 # Settings, 0..1 each
     n_local = 0 # Channels of a local condition
     hop = 1 # Samples per frame of the local condition
+    lookahead = 0 # Samples that an answer needs from after it
+    stride = 1 # Answers may depend on `time % stride`
+    latency = 0 # Samples by which a stream comes late
     def __init__(self,
         n_in:int, # Channels in
         n_out:int, # Channels out
@@ -246,16 +250,54 @@ class AudioModel(Rebuildable):
         state[0][0] = after
         return self.valid(seen, knobs)[..., phase:phase+n]       # valid's first output is at a multiple of the stride
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "The constants that the last layer adds; None: it adds none."
+        return None
+
+    @torch.jit.unused
+    def idle(self,
+        knobs:Optional[Tensor]=None, # `(1, n_knobs)` in 0..1
+        settle:int=0, # More silence before it, samples: what a memory without end needs
+    ) -> Tensor: # `(n_out,)`
+        "What it says in silence: a constant."
+        n = self.receptive_field-1+self.stride+settle
+        silence = torch.zeros(1, self.n_in, n, dtype=self.like.dtype, device=self.like.device)
+        return self.valid(silence, knobs)[0, :, -self.stride:].mean(-1)
+
+    @torch.jit.unused
+    @torch.no_grad()
+    def shift_output(self,
+        by:Tensor, # Constants to add `(n_out,)`, full scale 1
+        knobs:Optional[Tensor]=None, # `(1, n_knobs)` in 0..1, where they are to be met
+        settle:int=0, # As for `idle`
+    ) -> bool: # False: no layer of it adds a constant
+        "Add a constant to what it says in silence, in its weights, so that every export has it."
+        bias = self.output_bias()
+        if bias is None: return False
+        wanted = self.idle(knobs, settle)+by
+        was = bias.clone()
+        bias.add_(1)                                             # a gain may follow: how much of it arrives?
+        arrives = self.idle(knobs, settle)-(wanted-by)
+        bias.copy_(was)
+        for _ in range(3): bias.add_((wanted-self.idle(knobs, settle))/arrives)
+        return True
+
 # %% ../../nbs/10b_models.model.ipynb #1a7011ab
 def net_of(
-    model:nn.Module, # A network, or what holds one as `module` (several devices) or `_orig_mod` (the compiler)
+    model, # A network; what holds one for several devices or for the compiler; or a learner
 ) -> nn.Module: # The network
-    "The network inside of a wrapper; what is none as it is."
-    while not isinstance(model, AudioModel):
-        inner = getattr(model, 'module', None) or getattr(model, '_orig_mod', None)
-        if not isinstance(inner, nn.Module): return model
-        model = inner
-    return model
+    "The network inside of a wrapper; what is none as it is, also if it has a part that is called `module`."
+    if not isinstance(model, nn.Module): model = getattr(model, 'model', model)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): return net_of(model.module)
+    compiled = getattr(model, '_orig_mod', None)
+    return model if compiled is None else net_of(compiled)
+
+def fact(
+    model, # A network, what holds one, or any module
+    name:str, # Of an attribute of `AudioModel`
+): # What the module says; else what holds for an `AudioModel` that says nothing: its class's default, or None
+    "What a network says of itself."
+    return getattr(net_of(model), name, getattr(AudioModel, name, None))
 
 # %% ../../nbs/10b_models.model.ipynb #9329118c
 def check_tokens(

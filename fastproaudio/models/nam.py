@@ -11,6 +11,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from ..checks import finite
 from .blocks import Conv, make_room, plays_flat, PReLU, push, to_inner, to_outer
 from .model import AudioModel
 
@@ -250,6 +251,10 @@ class NAMNet(AudioModel):
         if cond is not None: self.n_lines += cond.n_lines
         self.register_buffer('head_scale', torch.tensor(float(head_scale)))
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer."
+        return self.tail[-1].bias if len(self.tail) else self.arrays[-1].head.bias
+
     def valid(self,
         x:Tensor, # `(batch, 1, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # None: there are none
@@ -387,6 +392,6 @@ def set_nam_weights(
     sizes = [s.numel() for s in shapes]
     if w.ndim!=1 or len(w)!=sum(sizes):
         raise ValueError(f"expected {sum(sizes)} weights for this {type(model).__name__}, got {w.numel()}")
-    if not w.isfinite().all(): raise ValueError("expected finite weights, got NaN or Inf")
+    finite(w, 'weights')
     model.set_nam_tensors([p.reshape(s) for p,s in zip(w.split(sizes), shapes)])
     return model

@@ -38,6 +38,10 @@ class NAMLSTM(AudioModel):
     def _start(self, bs:int) -> Tuple[Tensor, Tensor]:
         return (self.h0[:, None].expand(-1, bs, -1).contiguous(), self.c0[:, None].expand(-1, bs, -1).contiguous())
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer."
+        return self.head.bias
+
     def valid(self,
         x:Tensor, # `(batch, 1, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # None: there are none

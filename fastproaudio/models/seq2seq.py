@@ -7,12 +7,12 @@ __all__ = ['ConvSummary', 'Seq2Seq']
 
 # %% ../../nbs/10n_models.seq2seq.ipynb #a0ee1a03
 import math
-from numbers import Integral
 from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ..checks import all_finite, is_whole, whole
 from .lstm import LSTMStack
 
 # %% ../../nbs/10n_models.seq2seq.ipynb #c636661b
@@ -195,8 +195,7 @@ class Seq2Seq(nn.Module):
         seed:Optional[int]=None, # Of the latent variable
     ) -> Tensor: # What follows, `(batch, n_in, n)`
         "Go on after `prev`, each step on the answer before, as `fastproaudio.generate.generate` does for every model."
-        if isinstance(n, bool) or not isinstance(n, Integral) or n<1:
-            raise ValueError(f"expected n >= 1 samples to generate, a whole number, got {n!r}")
+        n = whole(n, says="expected n >= 1 samples to generate, a whole number")
         was = self.training
         self.eval()
         try: return self.continuation(prev, z_scale, seed, changes)(n)
@@ -230,13 +229,13 @@ class Continuation:
     def _change(self, o, bs):
         "A change as the frame from which it counts and `z` for each sound."
         says = f"expected changes (sample >= 0, z of {self.model.n_z} numbers)"
-        if not isinstance(o, (tuple, list)) or len(o)!=2 or not isinstance(o[0], Integral):
+        if not isinstance(o, (tuple, list)) or len(o)!=2 or not is_whole(o[0]):
             raise ValueError(f"{says}, got {o!r}")
         z = torch.as_tensor(o[1]).to(self.z)
         z = z[None] if z.ndim==1 else z
         if o[0]<0 or z.shape[1:]!=(self.model.n_z,) or z.shape[0] not in (1, bs):
             raise ValueError(f"{says}, got ({o[0]}, {list(z.shape)})")
-        if not z.isfinite().all(): raise ValueError(f"{says}, got NaN or Inf from sample {o[0]} on")
+        if not all_finite(z): raise ValueError(f"{says}, got NaN or Inf from sample {o[0]} on")
         return int(o[0])//self.model.hop,z.expand(bs, -1)
 
     def __call__(self,

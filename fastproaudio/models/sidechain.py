@@ -194,6 +194,10 @@ class SideChain(AudioModel):
         if self.lstm is not None: state = state + self.lstm.init_state(bs)
         return state + self.fast.new_lines(bs, full)
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer, before the gain."
+        return self.out.bias
+
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`

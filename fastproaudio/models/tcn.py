@@ -44,6 +44,10 @@ class TCN(AudioModel):
         self.blocks = nn.ModuleList(blocks)
         self.out = Conv(widths[-1], n_out, 1, gain=.3)
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer."
+        return self.out.bias
+
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`

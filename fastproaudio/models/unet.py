@@ -108,6 +108,10 @@ class UNet1d(AudioModel):
         self.dec = nn.ModuleList([block(2*a, a) for a,b,s in reversed(levels)])
         self.out = Conv(channels[0]+n_in, n_out, 1, gain=.3)
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer."
+        return self.out.bias
+
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`

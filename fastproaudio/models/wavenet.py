@@ -92,6 +92,10 @@ class WaveNet(AudioModel):
         self.scale = nn.Parameter(torch.tensor(total**-.5))
         self.head = nn.Sequential(Conv(channels, head, 1), PReLU(head), Conv(head, n_out, 1, gain=.3))
 
+    def output_bias(self) -> Optional[Tensor]: # `(n_out,)`
+        "Of the last layer."
+        return self.head[2].bias
+
     def valid(self,
         x:Tensor, # `(batch, n_in, n)`, `n >= receptive_field`
         knobs:Optional[Tensor]=None, # `(batch, n_knobs)` in 0..1, or curves `(batch, n_knobs, n)`

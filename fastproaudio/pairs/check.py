@@ -59,11 +59,13 @@ class PairCheck:
         for k in ('problems', 'notes'): out[k] = [str(p) for p in out[k]]
         return out
 
-    def report(self) -> str: # A page of text
+    def report(self,
+        terminal:bool=False, # Advice in the words of a terminal, not of Python
+    ) -> str: # A page of text
         "The figures, the problems and what to do."
         lines = _figures(self)+['']
-        lines += [f"PROBLEM  {p}" for p in self.problems] or ['no problems found']
-        lines += [f"note     {p}" for p in self.notes]
+        lines += [f"PROBLEM  {p.terminal if terminal else p}" for p in self.problems] or ['no problems found']
+        lines += [f"note     {p.terminal if terminal else p}" for p in self.notes]
         return '\n'.join(lines)
 
     __str__ = report

@@ -19,11 +19,14 @@ class Problem(str):
         text:str, # The sentence
         kind:str='', # One word: `late`, `inverted`, `drift`, `clipped`, ...
         at:tuple=(), # Times in the file, seconds
+        terminal:str=None, # What to do, for a terminal: in place of what follows the last `; `; None: the same
     ):
         o = super().__new__(cls, text)
         o.kind,o.at = kind,tuple(at)
+        o.terminal = text if terminal is None else f"{text.rpartition('; ')[0]}; {terminal}"
+        o.advice = terminal
         return o
-    def __getnewargs__(self): return str(self),self.kind,self.at
+    def __getnewargs__(self): return str(self),self.kind,self.at,self.advice
 
 # %% ../../nbs/14g_pairs.problems.ipynb #8fc67f81
 def count(n, what):
@@ -116,11 +119,12 @@ def form_problems(
     out = []
     if dry.sr!=wet.sr:
         out.append(Problem(f"the dry has {dry.sr} Hz, the wet {wet.sr} Hz; convert one with `resample_file`, "
-                           "or pass resample=True and sr", 'rate'))
+                           "or pass resample=True and sr", 'rate',
+                           terminal=f"pass --sr {min(dry.sr, wet.sr)} to train"))
     if dry.n_ch!=wet.n_ch:
         out.append(Problem(f"the dry has {count(dry.n_ch, 'channel')}, the wet {wet.n_ch}"
                            f"; mix one of them, or pass n_ch=({dry.n_ch}, {wet.n_ch}) and a model with that",
-                           'channels'))
+                           'channels', terminal='mix one of them'))
     return out
 
 def length_problem(
@@ -137,7 +141,8 @@ def length_problem(
     longer,shorter = ('wet', 'dry') if more>0 else ('dry', 'wet')
     by = f"{count(abs(more), 'sample')} ({abs(more)/dry.sr:.3f} s)"
     return [Problem(f"the {longer} is {by} longer than the {shorter}"
-                    "; align=True keeps what both have, trim=True does if they start together", 'length')]
+                    "; align=True keeps what both have, trim=True does if they start together", 'length',
+                    terminal='train keeps what both have')]
 
 # %% ../../nbs/14g_pairs.problems.ipynb #e71afc85
 def _drops_out(dry, start, n):
@@ -212,16 +217,19 @@ def _drift_problem(check):
     total = check.drift_ppm*1e-6*check.n_dry
     return Problem(f"the wet's clock is {abs(check.drift_ppm):.1f} ppm {pace}"
                    f": the latency moves by {total:+.1f} samples over the file"
-                   "; record both on one clock, or use align_pair(..., drift=True)", 'drift')
+                   "; record both on one clock, or use align_pair(..., drift=True)", 'drift',
+                   terminal='record both on one clock')
 
 def _latency_problem(check):
     "The sentence for a wet that is late or early."
     if -2<=check.latency<=2: return []
     by = f"{count(abs(check.latency), 'sample')} ({abs(check.latency)*1000/check.sr:.2f} ms)"
     if check.latency>0:
-        return [Problem(f"the wet is {by} late; pass align=True, or align_pair writes aligned files", 'late')]
+        return [Problem(f"the wet is {by} late; pass align=True, or align_pair writes aligned files", 'late',
+                        terminal='train makes up for it')]
     return [Problem(f"the wet is {by} early, before its cause"
-                    "; pass align=True, or check that the files are not exchanged", 'early')]
+                    "; pass align=True, or check that the files are not exchanged", 'early',
+                    terminal='check that the files are not exchanged, or pass --align to train')]
 
 def time_problems(
     check, # The `PairCheck` so far

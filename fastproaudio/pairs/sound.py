@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import resample_poly
-from ..io.headers import audio_info
-from ..io.recording import read_into
+from ..io.recording import Recording
 
 # %% ../../nbs/14a_pairs.sound.ipynb #9b1f7d79
 class Sound:
@@ -25,29 +24,15 @@ class Sound:
     ):
         self.mix = None # The channel that is read alone; None: the mean of all
         self.heard = None # What `listen` found
-        if isinstance(src, (str, Path)): self._open(src)
-        else: self._take(src, sr, name)
+        is_file = isinstance(src, (str, Path))
+        self.recording = Recording(src, None if is_file else getattr(src, 'sr', None) or sr,
+                                   Path(src).name if is_file else name, finite=False)
+        self.info = self.recording.info # Header of a file
+        self.name = self.recording.name
+        self.sr = self.recording.sr
+        self.n_ch = self.recording.n_ch
+        self.n = self.recording.n
         self.at_rate(self.sr)
-
-    def _open(self, path):
-        self.info = audio_info(path)
-        self.name = Path(path).name
-        self.sr = self.info.sr
-        self.n = self.info.n
-        self.n_ch = self.info.n_ch
-
-    def _take(self, src, sr, name):
-        x = src.detach().cpu().numpy() if hasattr(src, 'detach') else np.asarray(src)
-        self.info = None
-        self.name = name
-        self.x = np.atleast_2d(x).astype(np.float32, copy=False)
-        self.sr = getattr(src, 'sr', None) or sr
-        if self.x.ndim!=2 or not self.x.size:
-            raise ValueError(f"{name}: expected (channels, samples), got {list(x.shape)}"
-                             "; pass one recording at a time")
-        if not self.sr:
-            raise ValueError(f"{name}: expected its sample rate, got none; pass sr=44100 or what it is")
-        self.n_ch,self.n = self.x.shape
 
     def at_rate(self,
         read_sr:int, # Rate of what `read` gives, Hz
@@ -57,21 +42,13 @@ class Sound:
         self.read_sr = int(read_sr)
         self.true_sr = int(true_sr or self.sr)
         g = math.gcd(self.read_sr, self.true_sr)
-        self.up = self.read_sr//g
-        self.down = self.true_sr//g
+        self.up,self.down = self.read_sr//g,self.true_sr//g
         self.read_n = math.ceil(self.n*self.up/self.down)
 
     def raw(self, start, n):
         "Samples as they are, `(channels, n)`; what lies outside is 0."
-        out = np.zeros((self.n_ch, n), np.float32)
-        a = max(start, 0)
-        b = min(start+n, self.n)
-        if b<=a: return out
-        if self.info is None: out[:, a-start:b-start] = self.x[:, a:b]
-        else:
-            part = np.empty((self.n_ch, b-a), np.float32)
-            read_into(part, self.info, a)
-            out[:, a-start:b-start] = part
+        out = np.empty((self.n_ch, n), np.float32)
+        self.recording.fill(out, start)
         return out
 
     def read(self, start, n):

@@ -18,7 +18,7 @@ from ..models.lstm import LSTMEffect
 from ..models.nam import NAMWaveNet
 from ..models.sidechain import SideChain
 from ..export.checks import measure_rate
-from ..data.tensors import AudioTensor
+from ..data.files import AudioFile
 from ..data.tokens import MuLaw
 from .models import ModelAnalyzer, multiply_adds, predicted_rate, weighted_layers
 from .recordings import (analyze_pair, correlation_length, DatasetAnalyzer, memory_order,
@@ -155,7 +155,7 @@ def suggest_model(
         items,mu = dls.train.dataset,first(f for f in getattr(dls.train.after_batch, 'fs', []) if isinstance(f, MuLaw))
         item = items[0]
         sr = getattr(dls, 'sr', None)
-        if isinstance(item, tuple) and len(item)>1 and getattr(item[-1], 'kind', None) is AudioTensor:
+        if isinstance(item, tuple) and len(item)>1 and isinstance(item[-1], AudioFile):
             return _suggest_effect(*excerpt(dls.train), sr, len(getattr(dls, 'knobs', None) or []), budget)
         if isinstance(item, tuple) and isinstance(item[0], Tensor): return _suggest_tensors(items, budget)
         return _suggest_next(DatasetAnalyzer(dls).analyze_dataset(), ifnone(n_tokens, mu.n_tokens if mu else 0), budget)

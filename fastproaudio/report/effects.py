@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 from fastai.basics import *
-from ..dsp import amp2db, best_fir, best_gain, fft_conv
+from ..dsp import best_fir, best_gain, fft_conv
 from ..io.writers import write_audio
 from ..losses.waves import mae, whole_esr
 from ..losses.spectra import stft_distance
@@ -20,6 +20,7 @@ from ..data.show import plot_melspec, plot_waveform
 
 # %% ../../nbs/30d_report.effects.ipynb #0ebaa182
 verdicts = ((.01, 'great'), (.035, 'good'), (.1, 'usable'))
+_NAMES = dict(zero='silence', identity='the dry sound', gain='a gain', filter='a filter')
 
 @dataclass
 class EffectReport:
@@ -36,27 +37,97 @@ class EffectReport:
     receptive_field:int # Samples; None: the model does not say
     stream:dict # From `stream_check`; None: the model does not stream
     notes:list = field(default_factory=list) # Anything else to know
+    pauses:dict = None # From `pauses_of`; None: the target has none
+    idle_db:float = None # Level in digital silence, dBFS; None: not measured
+    floor_esr:float = None # Error-to-signal ratio that the noise of the recording leaves; None: not measured
+    is_a:str = 'network' # What is judged: it has to beat what is simpler
+
+    @property
+    def rivals(self) -> dict: # Their error-to-signal ratios
+        "The predictors that are simpler than what is judged."
+        order = list(_NAMES)
+        kinds = order[:order.index(self.is_a)] if self.is_a in order else order
+        return {k:v for k,v in self.baselines.items() if k in kinds}
 
     @property
     def verdict(self) -> str: # In the words of people who capture amps
-        "How good the error-to-signal ratio is."
-        return next((w for most,w in verdicts if self.esr<most), 'not there yet')
+        "Whether it beats what is simpler, then how good it is."
+        if not math.isfinite(self.esr): return 'no figure, the sound to judge on is silent'
+        best = min(self.rivals, key=self.rivals.get, default=None)
+        if best and not self.esr<.98*self.rivals[best]: return f'no better than {_NAMES[best]}'
+        word = next((w for most,w in verdicts if self.esr<most), 'not there yet')
+        if self.floor_esr and self.esr<1.5*self.floor_esr: word += ', as near as the noise of the recording allows'
+        return word+(', but too loud in the pauses' if self.pauses and self.pauses['too_loud'] else '')
 
     def markdown(self) -> str: # A page
         "The report as text."
-        rows = [('network', self.esr, self.mae, self.stft)]
+        rows = [(self.is_a if self.is_a in _NAMES else 'network', self.esr, self.mae, self.stft)]
         rows += [(k, v, self.baseline_mae[k], self.baseline_stft[k]) for k,v in self.baselines.items()]
-        rf = 'unknown' if self.receptive_field is None else f'{self.receptive_field} samples ({1000*self.receptive_field/self.sr:.1f} ms)'
-        lines = [f'ESR {self.esr:.4f}: {self.verdict} (under 0.01 great, 0.035 good, 0.1 usable), on '
+        lines = [f'ESR {_figure(self.esr)}: {self.verdict} (under 0.01 great, 0.035 good, 0.1 usable), on '
                  f'{self.seconds:.1f} s of held-out sound', '',
                  '| prediction | ESR | MAE | multi-resolution STFT |', '|---|---|---|---|']
-        lines += [f'| {n} | {a:.4f} | {b:.4f} | {c:.3f} |' for n,a,b,c in rows]
-        lines += ['', f'- {self.n_params} weights, receptive field {rf}']
-        if self.stream: lines.append(f"- streams in blocks of {self.stream['block']} with latency "
-                                     f"{self.stream['latency']}, at most "
-                                     f"{self.stream['max_diff']:.1e} from offline, "
-                                     f"{self.stream['times_real_time']:.1f} times real time on one thread")
-        return '\n'.join(lines+[f'- {n}' for n in self.notes])+'\n'
+        lines += [f'| {n} | {_figure(a)} | {_figure(b)} | {_figure(c, 3)} |' for n,a,b,c in rows]
+        return '\n'.join([*lines, '', *(f'- {o}' for o in [*self._facts(), *self.notes])])+'\n'
+
+    def _facts(self):
+        "What else was measured, a line each."
+        known = self.receptive_field is not None
+        rf = f'{self.receptive_field} samples ({1000*self.receptive_field/self.sr:.1f} ms)' if known else 'unknown'
+        yield f'{self.n_params} weights, receptive field {rf}'
+        if self.idle_db is not None: yield f'in digital silence: {self.idle_db:.0f} dBFS'
+        if self.pauses:
+            p = self.pauses
+            yield (f"in the target's pauses ({p['seconds']:.1f} s): {p['pred_db']:.0f} dBFS, the target "
+                   f"{p['target_db']:.0f} dBFS, the error {p['error_db']:.0f} dBFS")
+        if self.floor_esr is not None: yield f'the noise of the recording alone leaves an ESR of {self.floor_esr:.2g}'
+        if self.stream:
+            yield (f"streams in blocks of {self.stream['block']} with latency {self.stream['latency']}, at most "
+                   f"{self.stream['max_diff']:.1e} from offline, {self.stream['times_real_time']:.1f} times real time "
+                   "on one thread")
+
+def _figure(v, digits=4): return f'{v:.{digits}f}' if math.isfinite(v) else '-'
+
+# %% ../../nbs/30d_report.effects.ipynb #977b2cb7
+def _levels(x, n):
+    "Level of frames of `n` samples over all channels, dBFS."
+    k = x.shape[-1]//n*n
+    return 10*x[..., :k].unflatten(-1, (-1, n)).square().mean(-1).mean(0).clamp(min=1e-14).log10()
+
+def _mean_db(levels): return float(10*(10**(levels/10)).mean().log10())
+
+def pauses_of(
+    y:Tensor, # Target `(channels, samples)`
+    pred:Tensor, # Prediction, same shape
+    sr:int, # Sample rate, Hz
+    below_db:float=45., # So far below its loud parts the target pauses
+) -> dict: # `seconds`, levels `target_db`, `pred_db`, `error_db`, and whether it is `too_loud`; None: there are none
+    "What a prediction does in the pauses of its target."
+    n = max(1, int(.02*sr))
+    if y.shape[-1]<n: return None
+    target = _levels(y, n)
+    quiet = target<torch.quantile(target, .95)-below_db
+    if quiet.sum()<5: return None
+    res = dict(seconds=float(quiet.sum())*n/sr, target_db=_mean_db(target[quiet]),
+               pred_db=_mean_db(_levels(pred, n)[quiet]),
+               error_db=_mean_db(_levels(pred-y, n)[quiet]))
+    return {**res, 'too_loud':res['pred_db']>max(res['target_db']+6, -80)}
+
+def noise_floor(
+    x:Tensor, # Input `(channels, samples)`
+    y:Tensor, # Target
+    sr:int, # Sample rate, Hz
+    silent_db:float=-80., # A quieter input is silence, dBFS
+    settle_s:float=.1, # After so much silence the effect has come to rest
+) -> tuple: # Level of the target in the input's silence, dBFS, and its mean `(channels,)`; None: the input has none
+    "What the rig does when nothing goes in."
+    n = max(1, int(.02*sr))
+    if x.shape[-1]<n: return None
+    silent = (_levels(x, n)<silent_db).tolist()
+    rest = max(1, round(settle_s/.02))
+    at = [i for i in range(rest, len(silent)) if all(silent[i-rest:i+1])]
+    if len(at)<5: return None
+    frames = y[..., :len(silent)*n].unflatten(-1, (-1, n))[:, at]
+    return _mean_db(_levels(y, n)[at]),frames.mean((1, 2))
 
 # %% ../../nbs/30d_report.effects.ipynb #703df7c3
 def effect_report(
@@ -68,17 +139,42 @@ def effect_report(
     fit:tuple=None, # Training input and target, on which gain and filter are found; None: on `x` and `y`
     n_taps:int=2048, # Length of the linear filter, samples
     stream_s:float=3., # Seconds of sound for the streaming check; 0: none
+    rivals:dict=None, # Predictions by `identity`, `gain` and `filter`, if they are made already
+    is_a:str='network', # What is judged, if it is one of these
 ) -> EffectReport: # Figures
     "Score a prediction beside the predictors that cost nothing, and check the stream."
     x,y,pred = [cast(o, Tensor) for o in (x, y, pred)]
-    fx,fy = (x, y) if fit is None else [cast(o, Tensor) for o in fit]
     preds = dict(zero=torch.zeros_like(y))
-    if x.shape==y.shape: preds |= dict(identity=x, gain=best_gain(fx, fy)*x, filter=fft_conv(x, best_fir(fx, fy, min(n_taps, fx.shape[-1]))))
-    stream = None
-    if isinstance(model, AudioModel) and stream_s>0 and not model.n_knobs: stream = stream_check(model, x[..., :int(stream_s*sr)], sr=sr)
-    return EffectReport(float(whole_esr(pred, y)), float(mae(pred, y)), float(stft_distance(pred[None], y[None])), {k:float(whole_esr(v, y)) for k,v in preds.items()},
-                        {k:float(mae(v, y)) for k,v in preds.items()}, {k:float(stft_distance(v[None], y[None])) for k,v in preds.items()},
-                        sr, y.shape[-1]/sr, sum(p.numel() for p in model.parameters()), getattr(model, 'receptive_field', None), stream)
+    if rivals is not None: preds |= rivals
+    elif x.shape==y.shape: preds |= _simple(x, *(fit or (x, y)), n_taps)
+    is_ours = isinstance(model, AudioModel) and not model.n_knobs
+    stream = stream_check(model, x[..., :int(stream_s*sr)], sr=sr) if is_ours and stream_s>0 else None
+    def scores(score): return {k:float(score(v)) for k,v in preds.items()}
+    def stft(p): return stft_distance(p[None], y[None])
+    return EffectReport(float(whole_esr(pred, y)), float(mae(pred, y)), float(stft(pred)),
+                        scores(partial(whole_esr, targ=y)), scores(partial(mae, targ=y)), scores(stft),
+                        sr, y.shape[-1]/sr, sum(p.numel() for p in model.parameters()),
+                        getattr(model, 'receptive_field', None), stream, pauses=pauses_of(y, pred, sr),
+                        idle_db=_idle_db(model) if is_ours else None, floor_esr=_floor_esr(x, y, sr), is_a=is_a)
+
+def _simple(x, fit_x, fit_y, n_taps):
+    "Predictions that need no network."
+    fit_x,fit_y = [cast(o, Tensor) for o in (fit_x, fit_y)]
+    fir = best_fir(fit_x, fit_y, min(n_taps, fit_x.shape[-1]))
+    return dict(identity=x, gain=best_gain(fit_x, fit_y)*x, filter=fft_conv(x, fir))
+
+@torch.no_grad()
+def _idle_db(model):
+    "Level of what a network says in a second of digital silence, dBFS."
+    like = next(model.parameters())
+    y = model(torch.zeros(1, model.n_in, 48000, dtype=like.dtype, device=like.device))
+    return float(20*y.abs().max().clamp(min=1e-10).log10())
+
+def _floor_esr(x, y, sr):
+    "The part of the target that is the rig's own noise; None: the input has no silence to hear it in."
+    found = noise_floor(x, y, sr)
+    if found is None: return None
+    return min(1., 10**(found[0]/10)/float(y.square().mean().clamp(min=1e-14)))
 
 # %% ../../nbs/30d_report.effects.ipynb #186919d4
 def plot_effect(
@@ -95,8 +191,7 @@ def plot_effect(
     fig,ax = plt.subplot_mosaic([['whole', 'whole'], ['zoom', 'zoom'], ['target', 'prediction'], ['level', 'level']],
                                 figsize=(11, 10.5), layout='constrained', height_ratios=[1, 1.2, 1.3, 1])
     names = (('input', x, '#9aa5b1'), ('target', y, '#2a6f97'), ('prediction', pred, '#e07a1f'))
-    mid = int(y[0].abs().argmax()); half = int(zoom_s*sr/2)
-    a,b = max(0, mid-half),min(y.shape[-1], mid+half)
+    a,b = _around(int(y[0].abs().argmax()), int(zoom_s*sr/2), y.shape[-1])
     for name,o,c in names: plot_waveform(o[:1], sr, ax=ax['whole'], color=c, label=name, alpha=.8, linewidth=.5)
     for name,o,c in names:
         ax['zoom'].plot(torch.arange(a, b)/sr, o[0, a:b], color=c, label=name, linewidth=2.4 if name=='target' else 1.3,
@@ -107,13 +202,19 @@ def plot_effect(
     ax['zoom'].set_title(f'{1000*zoom_s:.0f} ms around the loudest moment', fontsize=9)
     for k,o in (('target', y), ('prediction', pred)): plot_melspec(o, sr, ax=ax[k], title=k, vmin=-90, vmax=0)
     n = max(1, int(.02*sr))
-    level = lambda o: amp2db(o[0, :o.shape[-1]//n*n].view(-1, n).pow(2).mean(-1).sqrt(), -100)
     t = torch.arange(y.shape[-1]//n)*n/sr
-    ax['level'].plot(t, level(y), color='#2a6f97', label='target'); ax['level'].plot(t, level(err), color='#c1272d', label='error')
-    ax['level'].set(xlabel='seconds', ylabel='level, dBFS'); ax['level'].margins(x=0); ax['level'].legend(loc='lower right', fontsize=8)
-    ax['whole'].margins(x=0); ax['zoom'].margins(x=0); ax['zoom'].set_xlabel('seconds')
+    for name,o,c in (('target', y, '#2a6f97'), ('error', err, '#c1272d')):
+        ax['level'].plot(t, _levels(o[:1], n).clamp(min=-100), color=c, label=name)
+    ax['level'].set(xlabel='seconds', ylabel='level, dBFS')
+    ax['level'].legend(loc='lower right', fontsize=8)
+    for name in ('whole', 'zoom', 'level'): ax[name].margins(x=0)
+    ax['zoom'].set_xlabel('seconds')
     if title: fig.suptitle(title)
     return fig
+
+def _around(mid, half, n):
+    "First and last of the samples around one."
+    return max(0, mid-half),min(n, mid+half)
 
 # %% ../../nbs/30d_report.effects.ipynb #e97ef7fe
 def write_report(
@@ -127,8 +228,10 @@ def write_report(
     "Leave the sounds, the picture and the page in a folder; what leaves full scale is clipped as a player would."
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    for name,o in (('dry', x), ('wet', y), ('predicted', pred)): write_audio(out/f'{name}.wav', cast(o, Tensor).clamp(-1, 1), report.sr)
+    for name,o in (('dry', x), ('wet', y), ('predicted', pred)):
+        write_audio(out/f'{name}.wav', cast(o, Tensor).clamp(-1, 1), report.sr)
     fig = plot_effect(x, y, pred, report.sr, title=title)
-    fig.savefig(out/'picture.png', dpi=110); plt.close(fig)
+    fig.savefig(out/'picture.png', dpi=110)
+    plt.close(fig)
     (out/'report.md').write_text(report.markdown())
     return out

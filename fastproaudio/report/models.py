@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from fastai.basics import *
-from ..models.model import unpadded
+from ..models.model import fact, unpadded
 from ..models.fir import FIR
 from ..export.checks import measure_rate
 
@@ -25,37 +25,69 @@ def partial_derivative(
     return torch.autograd.grad(y[..., i].sum(), x, retain_graph=True)[0][..., j].sum().item()
 
 # %% ../../nbs/30a_report.models.ipynb #66eb84bc
+def _conditions(model, n):
+    "Settings and a local condition for `n` samples, as far as a model has them."
+    knobs = torch.rand(1, model.n_knobs, dtype=torch.float64) if fact(model, 'n_knobs') else None
+    if fact(model, 'n_local'): return [knobs, torch.rand(1, model.n_local, n, dtype=torch.float64)]
+    return [] if knobs is None else [knobs]
+
+def _draw_weights(model, g):
+    "Other weights, so that a rectifier that hid a path may show it."
+    with torch.no_grad():
+        for p in model.parameters():
+            w = torch.randn(p.shape, generator=g, dtype=p.dtype)
+            p.copy_(w/max(1, p[0].numel())**.5)
+
 def delta_by_gradient(
     model:nn.Module, # A model with `receptive_field`, and `valid` or a causal `forward`
-) -> int: # Samples
-    "The receptive field as a gradient sees it: from the earliest to the latest input sample that reaches one output sample."
-    tokens = getattr(model, 'n_tokens', 0)
-    model,n = deepcopy(model).double(),model.receptive_field+8
-    ch = tokens or model.n_in
-    x = torch.linspace(0, 1, ch*n, dtype=torch.float64).reshape(1, ch, n).sin().requires_grad_()
-    more = [torch.rand(1, model.n_knobs, dtype=torch.float64)] if getattr(model, 'n_knobs', 0) else []
-    if getattr(model, 'n_local', 0): more = [more[0] if more else None, torch.rand(1, model.n_local, n, dtype=torch.float64)]
-    best,g = 0,torch.Generator().manual_seed(0)
-    for _ in range(8):                                                      # rectifiers may hide a path under some weights
-        with unpadded(model): y = model(x, *more)
-        y = y[:, 0].sum() if tokens and y.shape[-1]==tokens else y[..., 0].sum()
-        hit = torch.autograd.grad(y, x)[0].abs().amax((0, 1)).nonzero()[:, 0]
-        if len(hit): best = max(best, int(hit.max()-hit.min())+1)
-        if best==model.receptive_field: break
-        with torch.no_grad():
-            for p in model.parameters(): p.copy_(torch.randn(p.shape, generator=g, dtype=p.dtype)/max(1, p[0].numel())**.5)
-    return best
+) -> int: # Samples, from the earliest to the latest input sample that reaches one output sample
+    "The receptive field as a gradient sees it."
+    model = deepcopy(model).double()
+    n = model.receptive_field+8
+    tokens = fact(model, 'n_tokens')
+    n_ch = tokens or model.n_in
+    x = torch.linspace(0, 1, n_ch*n, dtype=torch.float64).reshape(1, n_ch, n).sin().requires_grad_()
+    conditions = _conditions(model, n)
+    g = torch.Generator().manual_seed(0)
+    widest = 0
+    for _ in range(8):
+        with unpadded(model): y = model(x, *conditions)
+        one = y[:, 0] if tokens and y.shape[-1]==tokens else y[..., 0]
+        reached = torch.autograd.grad(one.sum(), x)[0].abs().amax((0, 1)).nonzero()[:, 0]
+        if len(reached): widest = max(widest, int(reached.max()-reached.min())+1)
+        if widest==model.receptive_field: break
+        _draw_weights(model, g)
+    return widest
 
 # %% ../../nbs/30a_report.models.ipynb #ef64a0c6
-def weighted_layers(model): return [m for m in model.modules() if hasattr(m, 'weight') and isinstance(m.weight, Tensor) and m.weight.ndim>1]
+def weighted_layers(model):
+    "Layers with a matrix of weights."
+    return [m for m in model.modules() if isinstance(getattr(m, 'weight', None), Tensor) and m.weight.ndim>1]
+
+def n_deep(model):
+    "Layers one after another that hear the past."
+    return max(1, sum(m.weight.ndim==3 and m.weight.shape[2]>1 for m in weighted_layers(model)))
 
 def multiply_adds(
     model:nn.Module, # Convolutional, without strides
 ) -> int: # Per sample
-    "Products that one sample of output costs when the past is remembered: each weight of a convolution, and each tap of a filter, once."
+    "Products that one sample of output costs when the past is remembered: each weight and each tap of a filter once."
     taps = sum(m.taps.numel() for m in model.modules() if isinstance(m, FIR))
     return taps+sum(m.weight.numel() for m in weighted_layers(model) if not isinstance(m, nn.Embedding))
 
+# %% ../../nbs/30a_report.models.ipynb #0ea9c96b
+CORE_MACS = 2.4e10 # Multiply-adds per second of the compiled engine on one core: fitted to three WaveNets
+LAYER_S = 1e-7 # Seconds per layer and sample beside them
+SAMPLE_S = 1e-6 # Seconds per sample for the draw
+
+def predicted_rate(
+    macs:int, # Multiply-adds per sample
+    depth:int, # Layers
+) -> float: # Samples per second, one core, batch 1
+    "How fast the compiled engine should generate."
+    return 1/(macs/CORE_MACS+LAYER_S*depth+SAMPLE_S)
+
+# %% ../../nbs/30a_report.models.ipynb #54aeac2b
 @dataclass
 class ModelReport:
     "What `analyze` says of a model."
@@ -69,25 +101,15 @@ class ModelReport:
     generation_rate:float # Predicted samples per second, one core, batch 1
     measured_rate:float=None # The same, measured; None: not asked for
 
-# %% ../../nbs/30a_report.models.ipynb #0ea9c96b
-CORE_MACS = 2.4e10 # Multiply-adds per second of the compiled engine on one core: fitted to a small, a toy and a large WaveNet
-LAYER_S = 1e-7 # Seconds per layer and sample beside them
-SAMPLE_S = 1e-6 # Seconds per sample for the draw
-
-def predicted_rate(
-    macs:int, # Multiply-adds per sample
-    depth:int, # Layers
-) -> float: # Samples per second, one core, batch 1
-    "How fast the compiled engine should generate."
-    return 1/(macs/CORE_MACS+LAYER_S*depth+SAMPLE_S)
-
-# %% ../../nbs/30a_report.models.ipynb #54aeac2b
+# %% ../../nbs/30a_report.models.ipynb #30a00004
 class ModelAnalyzer:
     "Figures of a model with a long past."
     def __init__(self,
         model:nn.Module=None, # A convolutional model of this library
         sr:int=None, # Sample rate, Hz
-    ): self.model,self.sr = model,sr
+    ):
+        self.model = model
+        self.sr = sr
 
     def analyze_model(self,
         model:nn.Module=None, # Another model; None: that given at first
@@ -96,12 +118,16 @@ class ModelAnalyzer:
         "Figures of a model."
         model = ifnone(model, self.model)
         if not hasattr(model, 'receptive_field'):
-            raise ValueError(f"expected a model with receptive_field, got {type(model).__name__}; a recurrent one has no end to its past")
-        n,delta = sum(p.numel() for p in model.parameters()),model.receptive_field
-        depth = max(1, sum(m.weight.ndim==3 and m.weight.shape[2]>1 for m in weighted_layers(model)))
+            raise ValueError(f"expected a model with receptive_field, got {type(model).__name__}; "
+                             "a recurrent one has no end to its past")
+        n_params = sum(p.numel() for p in model.parameters())
+        depth = n_deep(model)
         macs = multiply_adds(model)
-        return ModelReport(delta, delta_by_gradient(model), n/depth, n, depth, macs, delta/self.sr*1000 if self.sr else None,
-                           predicted_rate(macs, depth), measure_rate(model) if measure else None)
+        return ModelReport(
+            Delta=model.receptive_field, Delta_by_gradient=delta_by_gradient(model), gamma=n_params/depth,
+            n_params=n_params, depth=depth, multiply_adds=macs,
+            context_ms=model.receptive_field/self.sr*1000 if self.sr else None,
+            generation_rate=predicted_rate(macs, depth), measured_rate=measure_rate(model) if measure else None)
     analyze_stack = analyze_model
 
 def analyze(

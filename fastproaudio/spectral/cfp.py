@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from .frames import (banded, Bank, bins_first, check_band, check_number, check_stft,
-                                          check_whole, get_window, pad_ends, rows_of)
+from ..checks import real, whole
+from .frames import (banded, Bank, bins_first, check_band, check_stft, get_window,
+                                          pad_ends, rows_of)
 from .fft import framed_fft
 
 # %% ../../nbs/03i_spectral.cfp.ipynb #4453b1a0
@@ -59,12 +60,12 @@ class CFP(nn.Module):
         g:tuple=(.24, .6, 1.), # Exponents of the spectrum, the cepstrum, the spectrum again, ...; 0: logarithm
     ):
         super().__init__()
-        check_band(sr, check_number(fmin, 'fmin', 0), fmax)
-        check_whole(bins_per_octave, 'bins_per_octave')
+        check_band(sr, real(fmin, 'fmin', 0), fmax)
+        whole(bins_per_octave, 'bins_per_octave')
         if not isinstance(g, (tuple, list)) or len(g)<2:
             raise ValueError(f"expected at least two exponents g, for a spectrum and a cepstrum, got {g}")
-        self.g = [check_number(v, 'exponents g') for v in g]
-        n_fft = int(sr/check_number(resolution_hz, 'resolution_hz', 0))
+        self.g = [real(v, 'exponents g') for v in g]
+        n_fft = int(sr/real(resolution_hz, 'resolution_hz', 0))
         check_stft(n_fft, win_length, hop_length, 'constant')
         self.sr = sr
         self.hop_length = hop_length

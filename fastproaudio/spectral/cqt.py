@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .frames import (add_frames, as_complex, bins_first, check_band, check_number,
-                                          check_output, check_pad, check_whole, get_window, matmul32,
-                                          pad_ends, part_of, rows_of)
+from ..checks import one_of, real, whole
+from .frames import (add_frames, as_complex, bins_first, check_band, check_output,
+                                          check_pad, get_window, matmul32, pad_ends, part_of, rows_of)
 from .stft import wants
 
 # %% ../../nbs/03e_spectral.cqt.ipynb #17a13347
@@ -63,13 +63,13 @@ def cqt_freqs(
     fmax:float=None, # Bins up to just below this, Hz
 ) -> np.ndarray: # `(n_bins,)`, Hz
     "Centre frequencies."
-    check_number(sr, 'sr', 0)
-    check_number(fmin, 'fmin', 0)
-    check_whole(bins_per_octave, 'bins_per_octave')
+    real(sr, 'sr', 0)
+    real(fmin, 'fmin', 0)
+    whole(bins_per_octave, 'bins_per_octave')
     if fmax is not None:
         check_band(sr, fmin, fmax)
         n_bins = math.ceil(bins_per_octave*math.log2(fmax/fmin) - 1e-9)
-    check_whole(n_bins, 'n_bins')
+    whole(n_bins, 'n_bins')
     f = fmin*2.**(np.arange(n_bins)/bins_per_octave)
     if f[-1]>sr/2:
         most = math.floor(bins_per_octave*math.log2(sr/2/fmin)) + 1
@@ -97,8 +97,8 @@ def cqt_lengths(
     gamma:float=0., # Extra bandwidth, Hz
 ) -> np.ndarray: # `(n_bins,)`, samples
     "Window lengths."
-    check_number(filter_scale, 'filter_scale')
-    check_number(gamma, 'gamma')
+    real(filter_scale, 'filter_scale')
+    real(gamma, 'gamma')
     if filter_scale<=0 or gamma<0:
         raise ValueError(f"expected filter_scale > 0 and gamma >= 0, got {filter_scale} and {gamma}")
     alpha = 2**(1/bins_per_octave)-1
@@ -125,10 +125,9 @@ def scale_factors(
     lengths:np.ndarray, # Window lengths, samples
 ) -> np.ndarray: # Factor of every bin
     "What a normalised inner product is multiplied by."
+    one_of(scale, 'scale', ('librosa', 'convolutional', 'wrap'))
     if scale=='librosa': return np.sqrt(lengths)
-    if scale=='convolutional': return np.ones(len(lengths))
-    if scale=='wrap': return np.full(len(lengths), 2.)
-    raise ValueError(f"expected scale among librosa, convolutional, wrap, got {scale!r}")
+    return np.full(len(lengths), 1. if scale=='convolutional' else 2.)
 
 # %% ../../nbs/03e_spectral.cqt.ipynb #724229ac
 _step = 4          # Decimation per stage
@@ -224,7 +223,7 @@ class VQT(nn.Module):
         trainable=False, # `kernels` (or True): a convolution with learned kernels
     ):
         super().__init__()
-        check_whole(hop_length, 'hop_length', hint='; 512 is usual')
+        whole(hop_length, 'hop_length', hint='; 512 is usual')
         if not isinstance(norm, (int, float)) or not norm>=0:
             raise ValueError(f"expected norm 1, 2 or 0, got {norm!r}")
         check_pad(pad_mode)

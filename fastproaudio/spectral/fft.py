@@ -13,8 +13,9 @@ from typing import List, NamedTuple, Tuple
 import numpy as np
 import torch
 from torch import Tensor
+from ..checks import one_of, real, whole
 from .frames import (add_frames, apply_adjoint, apply_blocks, check_band, check_frame,
-                                          check_number, check_whole, magnitude, part_of)
+                                          magnitude, part_of)
 
 # %% ../../nbs/03b_spectral.fft.ipynb #6f0364a0
 _piece = 1<<18 # Samples of frames worked on at a time on a CPU: 1 MB
@@ -131,14 +132,13 @@ def scale_freqs(
     n_fft:int, # FFT length (used for `no`)
 ) -> np.ndarray: # `(freq_bins,)`, Hz
     "Centre frequencies of an `STFT`."
-    check_number(sr, 'sr', 0)
+    real(sr, 'sr', 0)
     k = np.arange(freq_bins)
     if freq_scale=='no': return k*sr/n_fft
-    check_whole(n_fft, f'n_fft for a {freq_scale} scale', 2)
+    whole(n_fft, f'n_fft for a {freq_scale} scale', 2)
     check_band(sr, fmin, fmax)
     if freq_scale=='linear': return fmin + k*(fmax-fmin)/freq_bins
-    if freq_scale not in ('log', 'log2'):
-        raise ValueError(f"expected freq_scale among no, linear, log, log2, got {freq_scale!r}")
+    one_of(freq_scale, 'freq_scale', ('no', 'linear', 'log', 'log2'))
     if fmin<=0: raise ValueError(f"expected fmin > 0 for a {freq_scale} scale, got {fmin}")
     return fmin*(fmax/fmin)**(k/freq_bins)
 

@@ -6,13 +6,13 @@
 __all__ = ['get_window']
 
 # %% ../../nbs/03a_spectral.frames.ipynb #20f20514
-import math
 from typing import List, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ..checks import finite, one_of, real, whole
 
 # %% ../../nbs/03a_spectral.frames.ipynb #d6f190d3
 _cosine_sums = dict( # a0, a1, ... of a0 - a1*cos(t) + a2*cos(2t) - ... (Harris 1978; Nuttall 1981, table II)
@@ -43,7 +43,7 @@ def _given_window(w, n):
     w = np.asarray(w, dtype=np.float64)
     if w.shape!=(n,):
         raise ValueError(f"expected a window of {n} values, got shape {w.shape}; give win_length its length")
-    if not np.isfinite(w).all(): raise ValueError("expected a window of finite values, not all 0, got NaN or Inf")
+    finite(w, 'values of a window')
     if not w.any(): raise ValueError("expected a window of finite values, not all 0, got 0")
     return w
 
@@ -58,40 +58,15 @@ def centred_window(
     return np.pad(get_window(window, n), (left, n_frame-n-left))
 
 # %% ../../nbs/03a_spectral.frames.ipynb #215a1589
-def check_whole(
-    v, # Candidate
-    name:str, # What it is, for messages
-    low:int=1, # Least
-    high:int=None, # Most; None: any
-    hint:str='', # What else to say
-) -> int: # `v`
-    "Raise `ValueError` unless `v` is a whole number in `low..high`."
-    whole = isinstance(v, (int, np.integer)) and not isinstance(v, bool)
-    if whole and v>=low and (high is None or v<=high): return int(v)
-    bounds = f'>= {low}' if high is None else f'in {low}..{high}'
-    raise ValueError(f"expected {name} {bounds}, a whole number, got {v!r}{hint}")
-
-def check_number(
-    v, # Candidate
-    name:str, # What it is, for messages
-    above:float=None, # It is more than that; None: any
-) -> float: # `v`
-    "Raise `ValueError` unless `v` is a finite number."
-    number = isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and math.isfinite(v)
-    if number and (above is None or v>above): return float(v)
-    bound = '' if above is None else f' > {above:g}'
-    raise ValueError(f"expected {name}{bound}, a finite number, got {v!r}")
-
 def check_band(
     sr:int, # Sample rate, Hz
     fmin:float, # Lower edge, Hz
     fmax:float, # Upper edge, Hz
 ):
     "Raise `ValueError` unless `0 <= fmin < fmax <= sr/2`."
-    check_number(sr, 'sr', 0)
-    check_number(fmin, 'fmin')
-    check_number(fmax, 'fmax')
-    if fmin<0: raise ValueError(f"expected fmin >= 0, got {fmin}")
+    real(sr, 'sr', 0)
+    real(fmin, 'fmin', low=0)
+    real(fmax, 'fmax')
     if fmax>sr/2:
         raise ValueError(f"expected fmax <= {sr/2:g} Hz, the Nyquist frequency of sr={sr}, got {fmax:g} Hz")
     if fmin>=fmax: raise ValueError(f"expected fmin < fmax, got fmin={fmin:g} and fmax={fmax:g} Hz")
@@ -101,16 +76,13 @@ def check_output(
     output:str, # Candidate
 ) -> str: # `output`
     "Raise `ValueError` unless `output` is a face of a spectrum."
-    names = ('complex', 'magnitude', 'power', 'phase')
-    if output not in names: raise ValueError(f"expected output among {', '.join(names)}, got {output!r}")
-    return output
+    return one_of(output, 'output', ('complex', 'magnitude', 'power', 'phase'))
 
 def check_pad(
     pad_mode:str, # Candidate
 ):
     "Raise `ValueError` unless the padding has a known name."
-    modes = ('reflect', 'constant', 'replicate', 'circular')
-    if pad_mode not in modes: raise ValueError(f"expected pad_mode among {', '.join(modes)}, got {pad_mode!r}")
+    one_of(pad_mode, 'pad_mode', ('reflect', 'constant', 'replicate', 'circular'))
 
 def check_stft(
     n_fft:int, # FFT length, samples
@@ -119,8 +91,8 @@ def check_stft(
     pad_mode:str, # `reflect`, `constant`, `replicate` or `circular`
 ):
     "Raise `ValueError` unless the sizes make a short-time transform."
-    check_whole(win_length, 'win_length', 1, check_whole(n_fft, 'n_fft'), '; it is n_fft at most')
-    check_whole(hop_length, 'hop_length', hint='; a quarter of the window is usual')
+    whole(win_length, 'win_length', 1, whole(n_fft, 'n_fft'), '; it is n_fft at most')
+    whole(hop_length, 'hop_length', hint='; a quarter of the window is usual')
     check_pad(pad_mode)
 
 # %% ../../nbs/03a_spectral.frames.ipynb #59bb1987
@@ -136,11 +108,7 @@ def check_finite(
 ):
     "Raise `ValueError` if `x` holds NaN or Inf, where looking is cheap."
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.device.type!='cpu': return
-    x = x.detach()
-    if x.is_complex(): x = torch.view_as_real(x.resolve_conj())
-    if math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all()): return
-    n = int((~torch.isfinite(x)).sum())
-    raise ValueError(f"expected finite samples, got {n} NaN or Inf; look at the file or the layer before this one")
+    finite(x.detach(), hint='; look at the file or the layer before this one')
 
 def check_frame(
     x:Tensor, # `(rows, samples)`
@@ -283,7 +251,7 @@ def check_power(
     power, # Candidate
 ) -> float: # `power`
     "Raise `ValueError` unless `power` is an exponent of a magnitude, above 0."
-    return check_number(power, 'power', 0)
+    return real(power, 'power', 0)
 
 def face_of(
     power:float, # Exponent of the magnitude

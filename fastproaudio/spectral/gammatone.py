@@ -8,8 +8,8 @@ __all__ = ['Gammatonegram']
 # %% ../../nbs/03g_spectral.gammatone.ipynb #2c8c45da
 import numpy as np
 from torch import Tensor, nn
-from .frames import (banded, Bank, bins_first, check_band, check_number, check_power,
-                                          check_whole, face_of, power_law)
+from ..checks import real, whole
+from .frames import banded, Bank, bins_first, check_band, check_power, face_of, power_law
 from .stft import STFT, wants
 
 # %% ../../nbs/03g_spectral.gammatone.ipynb #e60e3b17
@@ -30,10 +30,10 @@ def gammatone_bank(
     fmax:float=None, # Just above the highest centre, Hz; None: `sr/2`
 ) -> np.ndarray: # `(n_bins, n_fft//2+1)`, float64
     "Magnitudes of fourth-order gammatone filters at the bins of an FFT."
-    fmax = check_number(sr, 'sr', 0)/2 if fmax is None else fmax
+    fmax = real(sr, 'sr', 0)/2 if fmax is None else fmax
     check_band(sr, fmin, fmax)
-    check_whole(n_fft, 'n_fft')
-    check_whole(n_bins, 'n_bins')
+    whole(n_fft, 'n_fft')
+    whole(n_bins, 'n_bins')
     f = erb_freqs(n_bins, fmin, fmax)[:, None]
     r = np.exp(-1.019*2*np.pi*(f/9.26449+24.7)/sr)
     theta = 2*np.pi*f/sr

@@ -11,7 +11,8 @@ from typing import Optional
 
 import torch
 from torch import Tensor, nn
-from .frames import check_number, check_power, check_tensor, check_whole
+from ..checks import real, whole
+from .frames import check_power, check_tensor
 from .stft import STFT, iSTFT
 
 # %% ../../nbs/03h_spectral.griffinlim.ipynb #316e071f
@@ -48,8 +49,8 @@ class GriffinLim(nn.Module):
         power:float=1., # Exponent of the magnitude that comes in
     ):
         super().__init__()
-        self.n_iter = check_whole(n_iter, 'n_iter')
-        self.momentum = check_number(momentum, 'momentum')
+        self.n_iter = whole(n_iter, 'n_iter')
+        self.momentum = real(momentum, 'momentum')
         if not 0<=momentum<=1: raise ValueError(f"expected momentum in 0..1, got {momentum}")
         self.power = check_power(power)
         self.stft = STFT(n_fft, hop_length, win_length, window, center, pad_mode)

@@ -11,7 +11,8 @@ from typing import List, Tuple
 
 import torch
 from torch import Tensor, nn
-from .frames import check_number, check_whole, magnitude, rows_of
+from ..checks import real, whole
+from .frames import magnitude, rows_of
 from .fft import fast_len
 from .stft import check_spectra
 from .cqt import cqt_freqs, octave_ranges
@@ -28,8 +29,8 @@ class InvertibleCQT(nn.Module):
     ):
         super().__init__()
         if n_bins is None:
-            octaves = math.log2(check_number(sr, 'sr', 0)/2/check_number(fmin, 'fmin', 0))
-            n_bins = max(math.floor(check_whole(bins_per_octave, 'bins_per_octave')*octaves), 1)
+            octaves = math.log2(real(sr, 'sr', 0)/2/real(fmin, 'fmin', 0))
+            n_bins = max(math.floor(whole(bins_per_octave, 'bins_per_octave')*octaves), 1)
         freqs = cqt_freqs(sr, fmin, n_bins, bins_per_octave)
         self.sr = sr
         self.n_bins = n_bins
@@ -88,7 +89,7 @@ class InvertibleCQT(nn.Module):
         length:int, # Samples of the sound
     ) -> Tensor: # `(..., samples)`
         "The sound with these coefficients; for changed ones the least-squares answer."
-        if not torch.jit.is_scripting(): check_whole(length, 'length')
+        if not torch.jit.is_scripting(): whole(length, 'length')
         if len(coefs)!=len(self.groups):
             raise ValueError(f"expected {len(self.groups)} groups of coefficients, got {len(coefs)}")
         for c in coefs: check_spectra(c, c.shape[-2] if c.dim()>1 else 0, self.like)

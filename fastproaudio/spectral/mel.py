@@ -12,8 +12,9 @@ from typing import Tuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from .frames import (banded, Bank, bins_first, check_band, check_number, check_power,
-                                          check_tensor, check_whole, face_of, matmul32, power_law)
+from ..checks import real, whole
+from .frames import (banded, Bank, bins_first, check_band, check_power, check_tensor,
+                                          face_of, matmul32, power_law)
 from .stft import STFT, wants
 
 # %% ../../nbs/03d_spectral.mel.ipynb #e7160c63
@@ -46,10 +47,10 @@ def mel_bank(
     norm:str='slaney', # `slaney`: equal area; None: equal peak
 ) -> np.ndarray: # `(n_mels, n_fft//2+1)`, float64
     "Triangular filters, equally spaced on the mel scale."
-    fmax = check_number(sr, 'sr', 0)/2 if fmax is None else fmax
+    fmax = real(sr, 'sr', 0)/2 if fmax is None else fmax
     check_band(sr, fmin, fmax)
-    check_whole(n_fft, 'n_fft')
-    check_whole(n_mels, 'n_mels')
+    whole(n_fft, 'n_fft')
+    whole(n_mels, 'n_mels')
     if norm not in ('slaney', None): raise ValueError(f"expected norm 'slaney' or None, got {norm!r}")
     f = np.arange(n_fft//2+1)*sr/n_fft
     edges = mel_to_hz(np.linspace(hz_to_mel(fmin, htk), hz_to_mel(fmax, htk), n_mels+2), htk)[:, None]
@@ -129,11 +130,9 @@ class AmplitudeToDB(nn.Module):
         if not isinstance(power, bool):
             raise ValueError(f"expected power True for a power, False for a magnitude, got {power!r}")
         self.power = power
-        self.ref = check_number(ref, 'ref')
-        self.amin = check_number(amin, 'amin')
-        self.top_db = check_number(top_db, 'top_db')
-        if amin<=0 or ref<0 or top_db<0:
-            raise ValueError(f"expected amin > 0, ref >= 0 and top_db >= 0, got {amin}, {ref} and {top_db}")
+        self.ref = real(ref, 'ref', low=0)
+        self.amin = real(amin, 'amin', above=0)
+        self.top_db = real(top_db, 'top_db', low=0)
 
     def forward(self,
         s:Tensor, # `(..., bins, frames)`, power or magnitude
@@ -175,7 +174,7 @@ class MFCC(nn.Module):
         super().__init__()
         self.mel = MelSpectrogram(sr, **kwargs)
         self.to_db = AmplitudeToDB(ref=ref, amin=amin, top_db=top_db)
-        check_whole(n_mfcc, 'n_mfcc', 1, self.mel.n_mels, '; it is n_mels at most')
+        whole(n_mfcc, 'n_mfcc', 1, self.mel.n_mels, '; it is n_mels at most')
         dct = dct_matrix(n_mfcc, self.mel.n_mels, norm).T
         self.register_buffer('dct', torch.as_tensor(np.ascontiguousarray(dct), dtype=torch.float32))
 

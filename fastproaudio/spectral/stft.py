@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ..checks import whole
 from .frames import (add_frames, as_complex, Bank, bins_first, centred_window,
                                           check_finite, check_frame, check_output, check_stft, check_tensor,
-                                          check_whole, matmul32, pad_ends, part_of, rows_of)
+                                          matmul32, pad_ends, part_of, rows_of)
 from .fft import fine_plan, FineBins, framed_fft, inverse_fft, scale_freqs, scaled_fft
 
 # %% ../../nbs/03c_spectral.stft.ipynb #6f194fc6
@@ -38,8 +39,8 @@ def _fourier_kernels(w, freqs, sr):
 
 def _sizes(n_fft, win_length, hop_length, pad_mode='reflect'):
     "The sizes of a short-time transform, those not given filled in."
-    win_length = check_whole(n_fft, 'n_fft') if win_length is None else win_length
-    hop_length = max(check_whole(win_length, 'win_length')//4, 1) if hop_length is None else hop_length
+    win_length = whole(n_fft, 'n_fft') if win_length is None else win_length
+    hop_length = max(whole(win_length, 'win_length')//4, 1) if hop_length is None else hop_length
     check_stft(n_fft, win_length, hop_length, pad_mode)
     return n_fft,win_length,hop_length
 
@@ -48,7 +49,7 @@ def _check_bins(freq_bins, n_fft, freq_scale):
     n_bins = n_fft//2+1
     if freq_bins is None: return n_bins
     most = n_bins if freq_scale=='no' else None
-    return check_whole(freq_bins, 'freq_bins', 1, most, f'; an FFT has {n_bins} (n_fft//2+1)')
+    return whole(freq_bins, 'freq_bins', 1, most, f'; an FFT has {n_bins} (n_fft//2+1)')
 
 class STFT(nn.Module):
     "Short-time Fourier transform `(..., samples)` to `(..., bins, frames)`: complex, magnitude, power or phase."
@@ -205,7 +206,7 @@ def trim_frames(
     "A sum of frames, divided by the sum of the squared windows, without the ends that centring added."
     n_fft = window.shape[0]
     if not torch.jit.is_scripting():
-        if length is not None: check_whole(length, 'length')
+        if length is not None: whole(length, 'length')
     w2 = add_frames((window*window).expand(1, n_frames, n_fft), hop)
     start = n_fft//2 if center else 0
     end = y.shape[-1]-start if length is None else min(start+length, y.shape[-1])

@@ -12,6 +12,7 @@ from fastai.torch_core import num_distrib, rank_distrib
 from fastai.basics import *
 from fastai.callback.core import *
 from ..losses.waves import esr_from_sums, esr_sums
+from ..models.model import fact, net_of
 from ..export.target import export
 from .checkpoint import is_fit
 
@@ -22,9 +23,9 @@ class CropTargets(Callback):
     time_axis = -1                                               # of a prediction
     def context(self) -> tuple: # Samples before, and samples after
         "How much a chunk holds beside what is scored."
-        net = get_model(self.learn.model)
-        ahead = getattr(net, 'lookahead', 0)
-        return getattr(net, 'receptive_field', 1)-1-ahead,ahead
+        net = net_of(self.learn)
+        ahead = fact(net, 'lookahead')
+        return (fact(net, 'receptive_field') or 1)-1-ahead,ahead
 
     def before_batch(self): self._n_read = self.xb[0].shape[-1]  # before a carried state takes the context away
 
@@ -74,7 +75,7 @@ class CarryState(Callback):
     @torch.no_grad()
     def _begun(self, x, conditions, goes_on):
         "The state of all rows: of those that do not go on, after the context of their chunk."
-        net = get_model(self.learn.model)
+        net = net_of(self.learn)
         start = [cast(_part(c, 0, 1, still=True), Tensor) for c in conditions if c is not None]
         new = net.init_state(len(x), *start)
         if self.past:

@@ -12,6 +12,7 @@ from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from torch.serialization import safe_globals
 from fastai.basics import *
 from fastai.callback.core import *
+from ..models.model import net_of
 from .run import check_same, inner_dl, run_id
 
 # %% ../../nbs/31b_train.checkpoint.ipynb #b6477118
@@ -116,7 +117,7 @@ def _holders(learn):
         yield f'loader {i}',dl
         for k in ('after_item', 'before_batch', 'after_batch'):
             for j,f in enumerate(getattr(getattr(dl, k, None), 'fs', ())): yield f'loader {i} {k} {j}',f
-    for k,m in (('loss', learn.loss_func), ('model', get_model(learn.model))):
+    for k,m in (('loss', learn.loss_func), ('model', net_of(learn))):
         yield k,m
         if isinstance(m, nn.Module): yield from ((f'{k} {n}', o) for n,o in m.named_modules() if o is not m)
     yield from _named_cbs(learn)
@@ -297,7 +298,7 @@ class Checkpoint(Callback):
         opt = learn.opt.state_dict()
         if 'hypers' in opt: opt['hypers'] = L({k:_plain(v) for k,v in h.items()} for h in learn.opt.hypers)
         opt['run'] = run                                         # in here, so that `learn.load` reads the file
-        return dict(model=get_model(learn.model).state_dict(), opt=opt)
+        return dict(model=net_of(learn).state_dict(), opt=opt)
 
     def _save(self, epoch, finished=False, first=False):
         "Write the run; the first time a fault is an error, later a warning."
@@ -335,7 +336,7 @@ class Checkpoint(Callback):
     def _put_back(self, found):
         "Weights, optimizer, loss and what callbacks have counted."
         learn,run = self.learn,found['run']
-        get_model(learn.model).load_state_dict(found['model'])
+        net_of(learn).load_state_dict(found['model'])
         _load_opt(learn.opt, found['opt'])
         _set_grads(learn.opt, run['grads'])
         if run['loss']: learn.loss_func.load_state_dict(run['loss'])

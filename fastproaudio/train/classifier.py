@@ -107,7 +107,8 @@ class ClassifierLearner(AudioLearner):
         item, # Path, or waveform `(channels, samples)` or `(samples,)` at the learner's rate
     ) -> tuple: # Name, index, probabilities `(n_classes,)`
         "Which sound it is that begins at the start of `item`."
-        x = open_sound(item, self.model.sr).read(0, self.model.window).mean(0)
+        sound = open_sound(item, self.model.sr)
+        x = sound.read(0, min(self.model.window, sound.n)).mean(0)
         x = x[None, None].to(self.dls.device)
         with torch.no_grad(),in_eval(self.model): probs = self.model(x).softmax(-1)[0].cpu()
         i = int(probs.argmax())
@@ -265,7 +266,9 @@ def plot_top_losses(self:ClassifierLearner,
     sounds,titles = [],[]
     for o in worst_sounds(self, k, ds_idx):
         sound = open_sound(o.file)
-        sounds.append(AudioTensor(sound.read(round(o.start*sound.sr), self.dls[ds_idx].chunk_len), sr=sound.sr))
+        start = round(o.start*sound.sr)
+        n = min(self.dls[ds_idx].chunk_len, sound.n-start)
+        sounds.append(AudioTensor(sound.read(start, n), sr=sound.sr))
         titles.append(f'{o.file.name}  {o.start:.2f} s  {o.label} -> {o.said}  {o.prob:.0%}')
     player_table([dict(input=x) for x in sounds], titles, self.dls.sr)
     if not draw: return []
@@ -291,7 +294,7 @@ def label(self:ClassifierLearner,
     out = []
     for at in range(0, sound.n, core):
         a = max(0, at-more)
-        x = sound.read(a, at+core+more-a).mean(0, keepdim=True)
+        x = sound.read(a, min(at+core+more, sound.n)-a).mean(0, keepdim=True)
         with torch.no_grad(),in_eval(self.model): labels,times = listen.do_forward_pass(x.to(self.dls.device))
         times = times.double()+a/sr
         for i,(s,e) in zip(labels.tolist(), times.tolist()):

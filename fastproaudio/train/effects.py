@@ -16,7 +16,7 @@ from fastai.callback.training import *
 from ..io.writers import audio_writer
 from ..losses.waves import esr_from_sums, esr_items, esr_sums, mae
 from ..losses.effects import effects_loss
-from ..models.model import run_long
+from ..models.model import fact, net_of, run_long
 from ..data.tensors import AudioTensor
 from ..data.conditions import ConditionTensor, KnobCurve
 from ..data.knobs import Knobs
@@ -31,7 +31,7 @@ class EffectsLearner(AudioLearner):
     @property
     def knobs(self) -> Knobs:
         "Names, ranges and defaults of the model's knobs: those of the data, else `knob_1`, ... from 0 to 1."
-        n = getattr(self.model, 'n_knobs', 0)
+        n = fact(self, 'n_knobs')
         known = getattr(self.dls, 'knobs', None)
         return known if isinstance(known, Knobs) and len(known)==n else Knobs([f'knob_{i+1}' for i in range(n)])
 
@@ -66,7 +66,7 @@ class EffectsLearner(AudioLearner):
 
     def _pieces(self, item, knobs, named, each_channel):
         "A recording, and what the model makes of it piece by piece, `(channels, samples)`."
-        n_in = getattr(self.model, 'n_in', None)
+        n_in = fact(self, 'n_in')
         sound = open_sound(item, getattr(self.dls, 'sr', None), n_in, each_channel)
         apart = n_in==1 and sound.n_ch>1                         # each channel is an item
         knobs = self._settings(knobs, named, sound, sound.n_ch if apart else 1)
@@ -75,8 +75,8 @@ class EffectsLearner(AudioLearner):
             x = sound.read(start, n).to(device)
             return x[:, None] if apart else x[None]
         def run():
-            with in_eval(self.model):
-                for y in run_long(self.model, read, sound.n, knobs): yield y.detach().float().cpu().flatten(0, 1)
+            with in_eval(net_of(self)) as model:                 # one process plays: no talk with the others
+                for y in run_long(model, read, sound.n, knobs): yield y.detach().float().cpu().flatten(0, 1)
         return sound,run()
 
     def _scaled(self, knobs, named):
@@ -126,11 +126,11 @@ def effects_learner(
 ) -> EffectsLearner: # Ready for `lr_find` and `fit_one_cycle`
     "A learner for an audio effect: dry chunks in, wet chunks out."
     _check_channels(dls, model)
-    if hasattr(model, 'receptive_field') and hasattr(dls, 'set_context'):
-        ahead = getattr(model, 'lookahead', 0)
-        dls.set_context(model.receptive_field-1-ahead, ahead)
+    if fact(model, 'receptive_field') and hasattr(dls, 'set_context'):
+        ahead = fact(model, 'lookahead')
+        dls.set_context(fact(model, 'receptive_field')-1-ahead, ahead)
     ours = [CropTargets(), Baselines()]
-    if getattr(model, 'recurrent', False) and hasattr(dls.train, 'continues'): ours += _carry(dls, model)
+    if fact(model, 'recurrent') and hasattr(dls.train, 'continues'): ours += _carry(dls, model)
     if clip: ours.append(GradientClip(clip))
     if checkpoint: ours.append(Checkpoint(checkpoint))
     kwargs.setdefault('wd', 0.)
@@ -142,7 +142,7 @@ def effects_learner(
 def _carry(dls, model):
     "What keeps the state from batch to batch; `ValueError` if chunks do not end where the model's frames may."
     n = dls.train.chunk_len
-    stride = getattr(model, 'stride', 1)
+    stride = fact(model, 'stride')
     if n%stride:
         raise ValueError(f"expected chunks of a multiple of {stride} samples, the model's stride, to carry its state, "
                          f"got chunk_len={n}; take {max(1, n//stride)*stride}")
@@ -152,11 +152,11 @@ def _carry(dls, model):
 def _check_channels(dls, model):
     "Raise `ValueError` unless the recordings have the knobs and the channels that the model takes and gives."
     knobs = getattr(dls, 'knobs', None)
-    n = getattr(model, 'n_knobs', None)
+    n = getattr(net_of(model), 'n_knobs', None)                  # a module of another kind need not say
     if isinstance(knobs, Knobs) and n is not None and n!=len(knobs):
         raise ValueError(f"the recordings have {len(knobs)} knob(s), {', '.join(knobs.names)}, the model has {n}; "
                          f"build it with n_knobs={len(knobs)}")
-    wanted = (getattr(model, 'n_in', None), getattr(model, 'n_out', None))
+    wanted = (fact(model, 'n_in'), fact(model, 'n_out'))
     for name,n,want in zip(('input', 'target'), getattr(dls, 'n_chs', None) or (), wanted):
         if want and n!=want:
             raise ValueError(f"the model has {want} channel(s) for the {name}, the recordings have {n}; "

@@ -10,6 +10,7 @@ import time
 
 from fastai.basics import *
 from ..io.writers import write_audio
+from ..models.model import fact
 from ..models.sample_wavenet import SampleWaveNet
 from ..models.sample_lstm import SampleLSTM
 from ..export.network import save_network
@@ -54,7 +55,7 @@ def train_generator(
 
 def _generator_learner(model, files, **kwargs):
     "A learner with chunks that suit the network: rows that go on for what carries a state, else from silence."
-    recurrent = getattr(model, 'recurrent', False)
+    recurrent = fact(model, 'recurrent')
     sizes = dict(chunk_len=512, bs=32) if recurrent else dict(chunk_len=4096, bs=4, pad=True, from_silence=True)
     dls = AudioDataLoaders.from_files(files, carry=recurrent, n_ch=1, **{**sizes, 'valid_pct':.1, **kwargs})
     return autoregressive_learner(dls, model)

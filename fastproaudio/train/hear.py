@@ -13,7 +13,7 @@ import soundfile as sf
 from fastai.torch_core import rank_distrib
 from fastai.basics import *
 from fastai.callback.core import *
-from ..models.model import unpadded
+from ..models.model import fact, net_of, unpadded
 from .run import inner_dl
 from .checkpoint import is_fit, same_rng
 
@@ -208,7 +208,7 @@ def _aside(learn):
     was = {k:getattr(learn, k) for k in names if k in vars(learn)}
     model = learn.model
     mode = model.training
-    learn.model = get_model(model)                               # one process listens: no talk with the others
+    learn.model = net_of(model)                               # one process listens: no talk with the others
     learn.model.eval()
     learn.training = False
     try:
@@ -252,7 +252,7 @@ def _loader(learn, sr, seconds):
 def _pair(learn, x, pred, y):
     "Input, target and prediction, lined up, and how far they are apart."
     n = pred.shape[-1]
-    ahead = getattr(learn.model, 'lookahead', 0)
+    ahead = fact(learn.model, 'lookahead')
     end = x.shape[-1]-ahead if x.shape[-1]>=n+ahead else x.shape[-1]
     ratio = ((pred-y).pow(2).sum()/y.pow(2).sum().clamp(min=1e-12)).item() if pred.shape==y.shape else math.nan
     caption = f"ESR {ratio:.4f}" if math.isfinite(ratio) else "not finite"

@@ -7,7 +7,6 @@ __all__ = ['AudioLearner']
 
 # %% ../../nbs/31e_train.learner.ipynb #cd0203a2
 import time
-from dataclasses import dataclass
 
 from fastai.basics import *
 from fastai.callback.fp16 import *
@@ -16,9 +15,9 @@ from fastai.callback.progress import *
 from fastai.callback.schedule import *
 from fastai.callback.tracker import *
 from fastai.callback.training import *
-from ..io.headers import audio_info
-from ..io.recording import read_audio
-from ..models.model import unpadded
+from ..checks import alike
+from ..io.recording import Recording
+from ..models.model import fact, net_of, unpadded
 from .checkpoint import Checkpoint
 from .callbacks import CPUBF16, ClockSchedule
 from .distributed import distrib_ctx
@@ -28,7 +27,7 @@ class AudioLearner(Learner):
     "A `Learner` whose batches are chunks of sound."
     def _do_one_batch(self):
         try:
-            with unpadded(get_model(self.model)): super()._do_one_batch()
+            with unpadded(net_of(self)): super()._do_one_batch()
         finally:
             for cb in self.cbs: getattr(cb, 'leave', noop)()     # an autocast must not outlive an interruption
 
@@ -95,74 +94,43 @@ def to_fp32(self:AudioLearner):
 @patch
 def summary(self:AudioLearner):
     "What the model is made of, all its parameters counted, and how far it hears."
-    net = get_model(self.model)
+    net = net_of(self)
     sr = getattr(self.dls, 'sr', None)
     n_all = sum(p.numel() for p in net.parameters())
     n_trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     line = f"{type(net).__name__}: {n_all:,} parameters in all, {n_trained:,} trained"
-    heard = getattr(net, 'receptive_field', None)
+    heard = fact(net, 'receptive_field')
     if heard:
         line += f"; receptive field {heard:,} samples"
         if sr: line += f" ({1000*heard/sr:.1f} ms)"
-        line += f", {net.lookahead} of them ahead"
+        line += f", {fact(net, 'lookahead')} of them ahead"
     return PrettyString(f"{line}\n\n{Learner.summary(self)}")
 
 # %% ../../nbs/31e_train.learner.ipynb #d1553c8f
-@dataclass
-class Sound:
-    "A recording as a learner reads it."
-    name:str # For errors
-    n_ch:int # Channels
-    n:int # Samples
-    sr:int # Sample rate, Hz; None: not known
-    raw:Callable # `raw(start, n)` gives `(channels, n)`
-
-    def read(self,
-        start:int, # First sample
-        n:int, # Samples; fewer come at the end
-    ) -> Tensor: # `(channels, n)`
-        "A piece; `ValueError` if it holds NaN or Inf."
-        x = self.raw(start, min(n, self.n-start)).float()
-        bad = ~torch.isfinite(x)
-        if bad.any():
-            at = start+int(bad.any(0).nonzero()[0])
-            where = f"sample {at} ({at/self.sr:.3f} s)" if self.sr else f"sample {at}"
-            raise ValueError(f"{self.name}: expected finite samples, got NaN or Inf at {where}; "
-                             "render or record it again")
-        return x
-
-def _as_sound(item):
+def _recording(item, sr):
     "A path or a waveform, not yet compared with a model."
-    if isinstance(item, (str, Path)):
-        info = audio_info(item)
-        return Sound(str(item), info.n_ch, info.n, info.sr, lambda start,n: read_audio(item, start, n)[0])
+    if isinstance(item, (str, Path)): return Recording(item)
     x = cast(item, Tensor) if isinstance(item, Tensor) else tensor(item)
     if not x.is_floating_point():
         raise ValueError(f"waveform: expected float samples of full scale 1, got {x.dtype}; "
                          "16-bit samples need x.float()/32768")
-    x = x[None] if x.ndim==1 else x
-    if x.ndim!=2:
-        raise ValueError(f"expected a path or a waveform (channels, samples), got {list(x.shape)}; "
-                         "pass one item at a time")
-    return Sound('waveform', *x.shape, getattr(item, 'sr', None), lambda start,n: x[:, start:start+n])
+    return Recording(x, getattr(item, 'sr', None) or sr or 0, 'waveform')
 
 def open_sound(
     item, # Path, or waveform `(channels, samples)` or `(samples,)`
     sr:int=None, # Rate that the model was trained at, Hz; None: any
     n_in:int=None, # Channels that the model takes; None: any
     each_channel:bool=None, # A mono model may run over each channel; None: it cannot be asked to
-) -> Sound:
+) -> Recording: # Refuses NaN and Inf where it is read
     "A recording that fits a model."
-    sound = _as_sound(item)
+    sound = _recording(item, sr)
     if sound.n==0: raise ValueError(f"{sound.name}: expected sound, got zero samples; record it again")
-    if sr and sound.sr and sound.sr!=sr:
-        raise ValueError(f"{sound.name}: expected {sr} Hz, which the model was trained at, got {sound.sr} Hz; "
-                         "convert it with `resample_file`")
-    if n_in and sound.n_ch!=n_in and not (each_channel and n_in==1):
+    if sr and sound.sr:
+        trained = ', which the model was trained at'
+        alike(sound.sr, sr, sound.name, ' Hz', trained, '; convert it with `resample_file`')
+    if n_in and not (each_channel and n_in==1):
         more = ', or pass each_channel=True to run them one by one' if n_in==1 and each_channel is not None else ''
-        raise ValueError(f"{sound.name}: expected {n_in} channel(s), which the model takes, got {sound.n_ch}; "
-                         f"mix it to {n_in}{more}")
-    sound.sr = sound.sr or sr
+        alike(sound.n_ch, n_in, sound.name, '', ' channel(s), which the model takes', f'; mix it to {n_in}{more}')
     return sound
 
 @contextmanager

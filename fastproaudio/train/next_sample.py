@@ -11,10 +11,12 @@ import time
 from fastai.basics import *
 from fastai.callback.core import *
 from fastai.callback.training import *
+from ..checks import alike, finite
 from ..io.headers import audio_info
 from ..losses.effects import match_fraction
 from ..likelihood import gaussian_nll, head_loss, mol_nll, token_nll
-from ..generate.prompt import check_conditions, heard_sound
+from ..models.model import fact, net_of
+from ..generate.prompt import check_conditions, count_of_samples, heard_sound
 from ..generate.sampler import generate, generate_blocks
 from ..data.tensors import AudioTensor, AudioTokens
 from ..data.tokens import MuLaw, NextSample
@@ -25,7 +27,7 @@ from .learner import AudioLearner, in_eval, open_sound
 # %% ../../nbs/31i_train.next_sample.ipynb #f9dad253
 def _plain(model):
     "The network itself: without what spreads it over processes, and without a critic."
-    model = get_model(model)
+    model = net_of(model)
     return getattr(model, 'generator', model)
 
 def _mu_law(dls): return first(f for f in dls.after_batch.fs if isinstance(f, MuLaw))
@@ -167,7 +169,7 @@ class GoesOn:
         **kwargs
     ) -> AudioTensor: # `(channels, n)`, or `(batch, channels, n)` if `batch` is above 1
         "Let the model go on after `prompt`; what it makes does not include the prompt."
-        _check_n(n)
+        count_of_samples(n)
         more = self._conditions(knobs, local)
         x = self._by_channel(generate(_plain(self.model), n*self._n_ch, prompt=self._prompt(prompt), **more, **kwargs))
         return x[0] if len(x)==1 else x
@@ -183,7 +185,7 @@ class GoesOn:
     ): # Yields `(batch, channels, <=block)`
         "The same block by block, in flat memory however long it runs."
         if n is not None:
-            _check_n(n)
+            count_of_samples(n)
             n = n*self._n_ch
         given = dict(prompt=self._prompt(prompt), **self._conditions(knobs, local))
         for x in generate_blocks(_plain(self.model), n, block=block*self._n_ch, **given, **kwargs):
@@ -213,27 +215,20 @@ class GoesOn:
         if prompt is None: return torch.full((self._n_ch,), self._mu.silence) if self._n_ch>1 else None
         if isinstance(prompt, (str, Path)): prompt = self._tail(prompt)
         rate = getattr(prompt, 'sr', None)
-        if rate and rate!=self.dls.sr:
-            raise ValueError(f"prompt: expected {self.dls.sr} Hz, which the model was trained at, got {rate} Hz; "
-                             "convert it with `resample_audio`")
+        why = ', which the model was trained at'
+        if rate: alike(rate, self.dls.sr, 'prompt', ' Hz', why, '; convert it with `resample_audio`')
         x = heard_sound(prompt)
         if self._n_ch==1 or not x.is_floating_point(): return x
-        if not x.isfinite().all(): raise ValueError("expected a finite prompt, got nan or inf; clean the recording")
+        finite(x, name='prompt', hint='; clean the recording')
         return cast(self._mu(AudioTensor(x)), Tensor)
 
     def _tail(self, path):
         "The end of a recording: as much as the model can hear, all of it for one with an endless memory."
         model = _plain(self.model)
         n = audio_info(path).n
-        endless = getattr(model, 'recurrent', True) or getattr(model, 'n_local', 0)
+        endless = getattr(model, 'recurrent', True) or fact(model, 'n_local')
         heard = n if endless else min(n, model.receptive_field)
         return AudioTensor.create(path, n-heard, heard)
-
-def _check_n(n):
-    "Raise `ValueError` unless `n` is a number of samples."
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        what = n if isinstance(n, (int, float, str, Path)) else type(n).__name__
-        raise ValueError(f"expected n, a whole number of samples, got {what}; call generate(n, prompt)")
 
 # %% ../../nbs/31i_train.next_sample.ipynb #6ec24bdf
 class NextSampleLearner(GoesOn, AudioLearner):
@@ -279,8 +274,8 @@ class NextSampleLearner(GoesOn, AudioLearner):
         with in_eval(model):
             if local is not None: local = model.spread(local, sound.n*n_ch)
             state = model.init_state(1) if knobs is None else model.init_state(1, knobs)
-            for start in range(0, sound.n, piece):
-                x = sound.read(start, piece)[None].to(device)
+            for start,x in sound.blocks(piece):
+                x = x[None].to(device)
                 if self._mu: x = cast(self._mu(AudioTensor(x)), Tensor)
                 more = () if knobs is None and local is None else (knobs,)
                 if local is not None: more = (knobs, local[..., start:start+x.shape[-1]])
@@ -362,11 +357,11 @@ def next_sample_learner(
     "A learner that predicts the next sample, and the one after that."
     _check_fit(dls, model)
     ours = [ScoreNext(), NextBaselines()]
-    if getattr(model, 'recurrent', False):
+    if fact(model, 'recurrent'):
         dls.set_context(0 if hasattr(dls.train, 'continues') else warm_up, 1)
         ours.append(CarryState())
     else: dls.set_context(model.receptive_field-1, 1)
-    if getattr(model, 'n_local', 0) and not model.n_knobs: ours.append(NoKnobs())
+    if fact(model, 'n_local') and not model.n_knobs: ours.append(NoKnobs())
     if alpha or beta: ours.append(ActivationReg(alpha, beta))
     if clip: ours.append(GradientClip(clip))
     if checkpoint: ours.append(Checkpoint(checkpoint))

@@ -11,6 +11,7 @@ import hashlib
 from fastai.callback.schedule import ParamScheduler
 from fastai.basics import *
 from fastai.callback.core import *
+from ..models.model import fact, net_of
 
 # %% ../../nbs/31a_train.run.ipynb #ea500802
 def inner_dl(dl): return dl.__dict__.get('dl', dl)         # what a distributed loader wraps
@@ -18,10 +19,10 @@ def inner_dl(dl): return dl.__dict__.get('dl', dl)         # what a distributed 
 def _digest(o): return hashlib.blake2b(repr(o).encode(), digest_size=16).hexdigest()
 
 def _model_id(learn):
-    model = get_model(learn.model)
+    model = net_of(learn)
     shapes = [(k, tuple(v.shape), str(v.dtype)) for k,v in model.state_dict().items() if isinstance(v, Tensor)]
     words = f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters"
-    return words,_digest((words, shapes, getattr(model, 'receptive_field', None)))
+    return words,_digest((words, shapes, fact(model, 'receptive_field')))
 
 _settings = 'chunk_len left right sr shuffle flip_polarity head trim read_len'.split()
 

@@ -12,10 +12,12 @@ from fastai.callback.progress import *
 from fastai.callback.schedule import *
 from fastai.callback.training import *
 from fastai.data.all import *
+from ..checks import is_whole
 from ..losses.waves import mae
+from ..models.model import net_of
 from ..models.seq2seq import ConvSummary, Seq2Seq
 from ..data.tensors import AudioTensor
-from ..data.files import at_rate, get_audio_files
+from ..data.files import list_recordings
 from ..data.splits import split_files
 from ..data.loaders import AudioBlock, AudioDataLoaders, ChunkDL
 from .learner import AudioLearner
@@ -37,7 +39,7 @@ class PrevNext(ItemTransform):
         self.min_prev = ifnone(min_prev, n_prev)
         self.min_next = ifnone(min_next, n_next)
         self.rng = random.Random(seed)
-        whole_numbers = all(isinstance(n, (int, np.integer)) for n in (n_prev, n_next, self.min_prev, self.min_next))
+        whole_numbers = all(is_whole(n) for n in (n_prev, n_next, self.min_prev, self.min_next))
         if not whole_numbers or not (0<self.min_prev<=n_prev and 0<self.min_next<=n_next):
             raise ValueError("expected whole numbers, 0 < min_prev <= n_prev and 0 < min_next <= n_next, "
                              f"got {min_prev}, {n_prev}, {min_next}, {n_next}")
@@ -52,11 +54,6 @@ class PrevNext(ItemTransform):
         if not isinstance(b, tuple) or len(b)!=1 or not isinstance(b[0], AudioTensor): return b
         x = b[0][..., self.n_prev-heard:self.n_prev+follows]
         return x[..., :heard],(x if self.whole else x[..., heard:])
-
-def _as_files(files, sr):
-    "The recordings of a folder, or of a list."
-    if isinstance(files, (str, Path)) and Path(files).is_dir(): return get_audio_files(at_rate(files, sr))
-    return L(Path(f) if isinstance(f, str) else f for f in listify(files))
 
 @patch(cls_method=True)
 @delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'n', 'chunk_len'])
@@ -78,7 +75,7 @@ def from_prev_next(cls:AudioDataLoaders,
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
     "Loaders for learning what follows: `prev` as input, `next` as target."
-    train,valid = split_files(_as_files(files, sr), valid_pct, split_by, kwargs.get('seed'))
+    train,valid = split_files(list_recordings(files, sr), valid_pct, split_by, kwargs.get('seed'))
     cut = PrevNext(n_prev, n_next, min_prev, min_next, whole=whole, seed=kwargs.get('seed'))
     block = AudioBlock(sr, n_ch, resample=resample, chunk_len=n_prev+n_next)
     splitter = IndexSplitter(range(len(train), len(train)+len(valid)))
@@ -101,7 +98,7 @@ class TeacherForcing(Callback):
         sched:Callable=SchedLin, # A fastai schedule of start and end
     ): self.sched = sched(start, end)
     def before_batch(self):
-        if self.training: get_model(self.learn.model).teacher_forcing = float(self.sched(self.pct_train))
+        if self.training: net_of(self.learn).teacher_forcing = float(self.sched(self.pct_train))
 
 # %% ../../nbs/31j_train.seq2seq.ipynb #65122902
 class AddKL(Callback):
@@ -114,7 +111,7 @@ class AddKL(Callback):
     def after_loss(self):
         if not self.training: return
         risen = min(1., self.pct_train/self.warm_up) if self.warm_up else 1.
-        self.learn.loss_grad = self.learn.loss_grad + self.weight*risen*get_model(self.learn.model).kl
+        self.learn.loss_grad = self.learn.loss_grad + self.weight*risen*net_of(self.learn).kl
 
 # %% ../../nbs/31j_train.seq2seq.ipynb #2e9e77a7
 class Seq2SeqLearner(GoesOn, AudioLearner):

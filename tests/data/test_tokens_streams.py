@@ -134,7 +134,7 @@ def test_files_shorter_than_a_window_are_named(folder):
 
 
 NOT_COUNTS = (0, -1, 1.5, 'a', True, math.nan)
-BAD_LOADERS = ([({k: v}, rf'expected {k}, a whole number') for k in ('chunk_len', 'bs', 'sr', 'n_ch')
+BAD_LOADERS = ([({k: v}, rf'expected {k} >= 1, a whole number') for k in ('chunk_len', 'bs', 'sr', 'n_ch')
                 for v in NOT_COUNTS] + [({'val_bs': 0}, 'expected bs')] +
                [({'valid': None, 'valid_pct': v}, 'valid_pct above 0 and below 1')
                 for v in (0, 1, -.1, 1.5, math.nan, 'a')] +

@@ -85,7 +85,7 @@ def test_a_random_beginning():
 
 @pytest.mark.parametrize('kw,words', [
     (dict(sampling_strategy='best'), 'sampling_strategy'),
-    (dict(sampling_strategy='max', beam_width=3), 'beam_width belongs'), (dict(beam_width=0), 'beam_width of'),
+    (dict(sampling_strategy='max', beam_width=3), 'beam_width belongs'), (dict(beam_width=0), 'beam_width >= 1'),
     (dict(n=None, beam_width=3), 'say how many'), (dict(rando=True, prompt=torch.tensor([1])), 'rando'),
     (dict(beam_width=2, engine='numba'), 'eager'),
     (dict(knobs=torch.ones(2)), 'no knobs'), (dict(local=torch.ones(1, 9)), 'no local'),

@@ -427,7 +427,7 @@ def test_bad_files_are_refused_by_name(tmp_path):
         with pytest.raises(ValueError, match=f'(?s){re.escape(name)}.*{why}'):
             learn.process(tmp_path/name, tmp_path/'never.wav')
         assert not [p for p in tmp_path.iterdir() if p.name=='never.wav' or p.suffix=='.part'], name
-    for bad,why in ((torch.zeros(2, 1, 10), 'one item'), (torch.zeros(1, 0), 'zero samples'),
+    for bad,why in ((torch.zeros(2, 1, 10), 'one recording'), (torch.zeros(1, 0), 'zero samples'),
                     (torch.full((1, 9), float('inf')), 'sample 0'),
                     (AudioTensor(torch.zeros(1, 9), sr=96000), '96000 Hz')):
         with pytest.raises(ValueError, match=why): learn.predict(bad)
@@ -478,3 +478,16 @@ def test_top_losses_are_where_it_is_wrong(tmp_path):
     (f,t,r),(_,_,r2) = shell.user_ns['worst']
     assert f.name=='dry.wav' and t*SR<=5800 and 5900<=t*SR+CHUNK and r>r2
     assert f'dry.wav  {t:.2f} s' in text and text.count('<audio')==8
+
+
+def test_a_model_in_a_wrapper_is_played_as_itself(tmp_path):
+    "Several devices and the compiler wrap a network: it keeps its channels, its knobs and its memory."
+    x,_ = recordings(tmp_path)
+    learn = make_learner(tmp_path, MODELS['tcn']())
+    wanted = learn.predict(x)
+    learn.model = nn.DataParallel(learn.model)
+    torch.testing.assert_close(cast(learn.predict(x), Tensor), cast(wanted, Tensor))
+    assert len(learn.knobs)==0
+    with pytest.raises(ValueError, match=r'expected 1 channel\(s\), which the model takes, got 2'):
+        learn.predict(torch.zeros(2, 500))
+    assert learn.predict(torch.zeros(2, 500), each_channel=True).shape==(2, 500)
