@@ -49,7 +49,8 @@ class Stopwatch(Callback):
         self.rows.append((self.spent, bits, match))
         rate = self.samples/max(self.spent, 1e-9)
         print(f"{self.label:>12} {self.spent:8.1f} s {rate:10.0f} samples/s "
-              f"{bits:8.3f} bits {match:7.3f} match ({self.smooth_loss.item()/math.log(2):.3f} bits in training)", flush=True)
+              f"{bits:8.3f} bits {match:7.3f} match "
+              f"({self.smooth_loss.item()/math.log(2):.3f} bits in training)", flush=True)
 
 
 @torch.no_grad()

@@ -203,7 +203,8 @@ class FrameCurve(MovingCondition):
     ):
         v = np.load(values, mmap_mode='r') if isinstance(values, (str, Path)) else np.asarray(values)
         self.values = np.atleast_2d(v)
-        self.sound,self.hop = sound,hop
+        self.sound = sound
+        self.hop = hop
         need = -(-sound.n//hop)
         if self.values.ndim!=2 or self.values.shape[1]<need:
             raise ValueError(f"{sound.path}: expected a series (n_local, frames) with at least {need} frames "
@@ -232,7 +233,9 @@ class OpenFrames(OpenAudio):
         resample:bool=False, # It is converted to `sr`
     ):
         super().__init__(sr, n_ch, resample)
-        self.func,self.hop,self.n_rows = func,hop,None
+        self.func = func
+        self.hop = hop
+        self.n_rows = None
     def encodes(self, o:str): return self._frames(super().encodes(Path(o)))
     def encodes(self, o:Path): return self._frames(super().encodes(o)) # noqa: F811
     def encodes(self, o:AudioFile): return self._frames(super().encodes(o)) # noqa: F811

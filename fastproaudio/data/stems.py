@@ -186,12 +186,14 @@ class Stems(AudioFile):
         one = self.files[0]
         for f in self.files[1:]: _check_stem(one, f, mix, trim)
         self.mix = mix
-        self.path,self.sr = one.path,one.sr
+        self.path = one.path
+        self.sr = one.sr
         self.n = min(f.n for f in self.files)
         self.n_ch = one.n_ch if mix else sum(f.n_ch for f in self.files)
         odd = first(self.files, lambda f: f.info.lossy) or first(self.files, lambda f: f.info.is_float) or one
         self.info = replace(one.info, n_ch=self.n_ch, subtype=odd.info.subtype)
-        self.start,self.stop = start,ifnone(stop, self.n)
+        self.start = start
+        self.stop = ifnone(stop, self.n)
         self.lo = ifnone(lo, start)
 
     @property

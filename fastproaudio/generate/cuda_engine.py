@@ -46,11 +46,14 @@ class WaveNetStep:
         self.b_res = to(spec['b_out'][:, :channels])
         self.w_skip = to(spec['w_out'][:, channels:].transpose(0, 2, 1).reshape(-1, spec['skip']))
         self.b_skip = to(spec['b_out'][:, channels:].sum(0))
-        self.w_post1,self.b_post1 = to(spec['w_post1']),to(spec['b_post1'])
-        self.w_post2,self.b_post2 = to(spec['w_post2']),to(spec['b_post2'])
+        self.w_post1 = to(spec['w_post1'])
+        self.b_post1 = to(spec['b_post1'])
+        self.w_post2 = to(spec['w_post2'])
+        self.b_post2 = to(spec['b_post2'])
         self.enter = _entry(spec, device)
         self.bs = bs
-        self.hop,self.phase = hop,phase
+        self.hop = hop
+        self.phase = phase
         dilations = spec['dilations'].astype(np.int64)
         lengths = (self.ks-1)*dilations+1
         self.lengths = to(lengths)
@@ -106,8 +109,10 @@ class LSTMStep:
         self.w_ih = [to(w) for w in spec['w_ih']]
         self.w_hh = [to(w) for w in spec['w_hh']]
         self.b = [to(b) for b in spec['b']]
-        self.w_out,self.b_out = to(spec['w_out']),to(spec['b_out'])
-        self.h,self.c = to(state['h']).clone(),to(state['c']).clone()
+        self.w_out = to(spec['w_out'])
+        self.b_out = to(spec['b_out'])
+        self.h = to(state['h']).clone()
+        self.c = to(state['c']).clone()
 
     def memory(self) -> list: # Of tensors
         "What a step changes."
@@ -139,8 +144,10 @@ class GraphEngine:
         device, # Where it runs
         block:int=4096, # Most samples between two looks at the processor
     ):
-        self.net,self.block = step,block
-        self.head,self.settings = spec['head'],settings
+        self.net = step
+        self.block = block
+        self.head = spec['head']
+        self.settings = settings
         self.n_tokens = spec['n_tokens']
         bs = len(out)
         n_ch = 1 if self.n_tokens else spec['n_in']

@@ -43,8 +43,10 @@ class EagerEngine:
         local:Tensor=None, # Local condition `(bs, n_local, frames)` from the prompt's first sample on
         settings:tuple=(1., None, None), # Temperature, top_k, top_p
     ):
-        self.model,self.settings = model,settings
-        self.knobs,self.local = knobs,local
+        self.model = model
+        self.settings = settings
+        self.knobs = knobs
+        self.local = local
         self.t = prompt.shape[-1] # The sample that is next
         self.state,self.out = prefill(model, prompt, knobs, local)
         self.last = None

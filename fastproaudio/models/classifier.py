@@ -72,7 +72,9 @@ class SpecAugment(nn.Module):
         super().__init__()
         if not (0<=bands<1 and 0<=frames<1):
             raise ValueError(f"expected bands and frames in 0..1, got {bands} and {frames}")
-        self.bands,self.frames,self.fill = bands,frames,fill
+        self.bands = bands
+        self.frames = frames
+        self.fill = fill
 
     def _hole(self, n:int, bs:int, part:float, device:torch.device) -> Tensor:
         width = torch.rand(bs, 1, device=device)*part*n

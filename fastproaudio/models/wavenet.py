@@ -239,7 +239,8 @@ class GatedActivationUnit(nn.Module):
     "`tanh(wf(x))*sigmoid(wg(x))` (van den Oord et al. 2016, eq. 2)."
     def __init__(self, wf:nn.Module, wg:nn.Module):
         super().__init__()
-        self.wf,self.wg = wf,wg
+        self.wf = wf
+        self.wg = wg
     def forward(self, x:Tensor) -> Tensor: return torch.tanh(self.wf(x))*torch.sigmoid(self.wg(x))
 
 class ResidualBlock(nn.Module):

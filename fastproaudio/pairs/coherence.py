@@ -70,7 +70,8 @@ class Spectra:
             self.frames += len(X)
         self.halves = np.array(halves) # `(2*places, 3, bins)`
         dry_power,wet_power,self.cross = self.halves.sum(0)
-        self.dry,self.wet = dry_power.real,wet_power.real
+        self.dry = dry_power.real
+        self.wet = wet_power.real
 
     def _frames(self, x):
         hann = np.hanning(self.n_fft).astype(np.float32)

@@ -92,7 +92,8 @@ class _Folder(_Place):
     "WAV and PNG files, and a page to look at them."
     def __init__(self, where, history):
         super().__init__()
-        self.where,self.history = Path(where),history
+        self.where = Path(where)
+        self.history = history
         self.where.mkdir(parents=True, exist_ok=True)
 
     def log(self, step, metrics, heard): # noqa: ARG002 they are in the history
@@ -313,7 +314,8 @@ class Listening(Callback):
         if n<1 or not seconds>0 or most<1:
             raise ValueError(f"expected n, seconds and most above 0, got {n}, {seconds} and {most}")
         store_attr()
-        self.logged,self.heard = 0,-1
+        self.logged = 0
+        self.heard = -1
         self.where = None
         self.history = []
         self._sinks = []

@@ -34,7 +34,9 @@ class FindEvents(nn.Module):
         if gate_db>=0 or min(rise_db, hold_ms, apart_ms, above_db, back_s)<=0:
             raise ValueError("expected gate_db < 0 and rise_db, hold_ms, apart_ms, above_db, back_s > 0, "
                              f"got {gate_db}, {rise_db}, {hold_ms}, {apart_ms}, {above_db}, {back_s}")
-        self.gate_db,self.rise_db,self.above_db = gate_db,rise_db,above_db
+        self.gate_db = gate_db
+        self.rise_db = rise_db
+        self.above_db = above_db
         self.hop = max(1, round(sr*.005))                        # a frame is 5 ms, and what follows counts frames
         self.back = max(1, round(back_s*200))
         self.hold = max(1, round(hold_ms/5))
@@ -97,7 +99,8 @@ class Labeller(WaveformToLabels):
         super().__init__(model)
         if not 0<=min_prob<1: raise ValueError(f"expected min_prob in 0..1, got {min_prob}")
         self.find = FindEvents(model.sr, **kwargs)
-        self.vocab,self.min_prob = model.vocab,min_prob
+        self.vocab = model.vocab
+        self.min_prob = min_prob
         self.nothing = model.vocab.index(nothing) if nothing in model.vocab else -1
 
     def pieces(self, x:Tensor, starts:Tensor, ends:Tensor) -> Tensor:

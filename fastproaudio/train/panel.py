@@ -26,7 +26,8 @@ class KnobPanel:
         play:Callable, # `play(**setting)` gives an `AudioTensor`
     ):
         w = _widgets()
-        self.knobs,self.play = knobs,play
+        self.knobs = knobs
+        self.play = play
         self.sliders = {k.name:self._slider(w, k) for k in knobs}
         self.out = w.Output()
         self.box = w.VBox([*self.sliders.values(), self.out])
