@@ -6,7 +6,7 @@
 __all__ = ['train_generator']
 
 # %% ../../nbs/31o_train.generator.ipynb #7718053d
-import time
+import sys, time
 
 from fastai.basics import *
 from ..io.writers import write_audio
@@ -16,7 +16,8 @@ from ..models.sample_lstm import SampleLSTM
 from ..export.network import save_network
 from ..data.loaders import AudioDataLoaders
 from .next_sample import autoregressive_learner, NextBaselines, NextSampleLearner
-from .progress import in_silence, last_score, TimeLine
+from .progress import in_silence, TimeLine
+from .guard import Guard
 
 # %% ../../nbs/31o_train.generator.ipynb #0df81ce2
 GENERATORS = dict( # Mu-law levels to a network
@@ -38,18 +39,23 @@ def train_generator(
 ) -> NextSampleLearner: # Ready to generate
     "Learn to go on with a sound, and leave network, report and a sample of it in a folder."
     if net not in GENERATORS: raise ValueError(f"expected a network among {', '.join(GENERATORS)}, got {net!r}")
-    if not minutes>0: raise ValueError(f"expected some minutes, got {minutes}; a simple sound needs 5 to 10 on a CPU")
+    if not 0<minutes<math.inf:
+        raise ValueError(f"expected some minutes, got {minutes}; a simple sound needs 5 to 10 on a CPU")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     set_seed(seed)
     learn = _generator_learner(GENERATORS[net](n_tokens), files, n_tokens=n_tokens, path=out, seed=seed, **kwargs)
     line = [] if quiet else [TimeLine(f'learning {net}', 'bits_per_sample', 'bits per sample')]
-    with in_silence(learn): learn.fit_for(minutes, cbs=line, clock=clock)
-    bits = last_score(learn, 'bits_per_sample')
+    guard = Guard('bits_per_sample', say=noop if quiet else partial(print, file=sys.stdout))
+    with in_silence(learn): learn.fit_for(minutes, cbs=[guard, *line], clock=clock)
+    bits = guard.score
+    if not math.isfinite(bits):
+        raise ValueError(f"{out}: expected a network that learns, got none: it diverged from the start; "
+                         "take another seed, or sound at a lower level")
+    save_network(learn, out, bits_per_sample=bits, job='generate')
     page = _bits_page(net, bits, first(cb for cb in learn.cbs if isinstance(cb, NextBaselines)).scores or {})
     (out/'report.md').write_text(page+'\n')
     write_audio(out/'generated.wav', learn.generate(int(seconds*learn.dls.sr), seed=seed), learn.dls.sr)
-    save_network(learn, out, bits_per_sample=bits, job='generate')
     if not quiet: print(f'{page}\n{out}: network.json, weights.pt, report.md, generated.wav')
     return learn
 

@@ -102,7 +102,7 @@ class BitsPerSample(Metric):
 class Perplexity(BitsPerSample):
     "Of how many equally likely levels a sample seems to be chosen."
     @property
-    def value(self): return 2**(self.total/self.n) if self.n else None
+    def value(self): return 2**min(self.total/self.n, 1023.) if self.n else None
     @property
     def name(self): return 'perplexity'
 

@@ -198,3 +198,14 @@ def test_a_result_is_swapped_in_whole(tmp_path, monkeypatch):
     assert (out/'mine.txt').read_text() == 'stays' and (out/'weights.pt').read_bytes() != was['weights.pt']
     assert not [p for p in tmp_path.iterdir() if p.name.startswith('.export')]
     assert torch.equal(read_audio(out/'wet.wav')[0].sign(), -read_audio(out/'dry.wav')[0].sign())
+
+
+def test_a_generator_that_diverges_says_so(tmp_path, monkeypatch):
+    import fastproaudio.train.generator as generator
+    make = generator.autoregressive_learner
+    monkeypatch.setattr(generator, 'autoregressive_learner', lambda dls, model: make(dls, model, lr=1e6))
+    write_audio(tmp_path/'sound.wav', playing(3), SR, 'FLOAT')
+    try: learn = generator.train_generator(tmp_path/'sound.wav', tmp_path/'out', .2, net='lstm', n_tokens=16, seconds=.01,
+                                           quiet=True, clock=Ticks())
+    except ValueError as e: assert 'diverged' in str(e)
+    else: assert torch.isfinite(torch.cat([p.flatten() for p in learn.model.parameters()])).all()
