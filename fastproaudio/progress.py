@@ -17,7 +17,7 @@ def clock_words(
     minutes = f'{s//60%60}:{s%60:02d}'
     return f'{s//3600}:{s//60%60:02d}:{s%60:02d}' if s>=3600 else minutes
 
-# %% ../nbs/01b_progress.ipynb #d733f56c
+# %% ../nbs/01b_progress.ipynb #a5af0a7f
 _open = [] # lines that are being written, the first is the one that is seen
 
 def current_line():
@@ -49,6 +49,7 @@ class Line:
         self.file = sys.stderr if file is None else file
         self.clock = clock
         self.start = clock()
+        self.since = self.start # When the time that it is given began
         self.next = wait # of the next line in a log, seconds after the start
         self.part = None # 0..1, None: not known yet
         self.score = '' # Words behind
@@ -65,7 +66,7 @@ class Line:
     def done(self) -> float: # 0..1; None: not known
         "Part of the whole that is over."
         if self.seconds is None: return self.part
-        return min(.99, (self.clock()-self.start)/self.seconds)
+        return min(.99, (self.clock()-self.since)/self.seconds)
 
     def words(self) -> str: # Without an end of line
         "What there is to say now."
@@ -73,7 +74,7 @@ class Line:
         part = self.done()
         left = ''
         if part is not None and (part>.01 or self.seconds):
-            rest = gone*(1-part)/part if self.seconds is None else self.seconds-gone
+            rest = gone*(1-part)/part if self.seconds is None else self.seconds-(self.clock()-self.since)
             left = f', {clock_words(rest)} left'
         percent = '' if part is None else f'{part:4.0%}, '
         bar = f" [{'#'*int(20*part):.<20}]" if self.tty and part is not None else ''
@@ -96,7 +97,27 @@ class Line:
         part:float, # 0..1 that was over before
     ):
         "A run that goes on: its time began earlier."
-        if self.seconds: self.start = self.clock()-part*self.seconds
+        if self.seconds: self.since = self.clock()-part*self.seconds
+
+    def give(self,
+        seconds:float, # From now on
+    ):
+        "Time for the job, which begins now; what came before was getting ready."
+        self.seconds = seconds
+        self.since = self.clock()
+
+    def restart(self,
+        label:str, # What comes next
+    ):
+        "Another job of several: its time begins now."
+        with self.lock:
+            self.start = self.since = self.clock()
+            self.next = 10.
+            self.part = None
+            self.best = None
+            self.score = ''
+            self.label = label
+            self.show()
 
     def show(self):
         "Write: on a terminal over what was there, in a log when it is time."

@@ -111,7 +111,7 @@ def capture_signal(
     music = _edges(_fill(learn, n-len(head)-n_kept-n_end), sr)
     return torch.cat([head, music, _edges(_fill(judge, n_kept), sr), end])[None]
 
-# %% ../../nbs/20t_data.capture.ipynb #11bfce9a
+# %% ../../nbs/20t_data.capture.ipynb #58a010dd
 @dataclass
 class CaptureReport:
     "What the answer to a capture signal says of a rig."
@@ -134,7 +134,7 @@ class CaptureReport:
                  f"peak {20*math.log10(max(self.peak, 1e-9)):.1f} dBFS"]
         if self.peak>=.999: lines.append('the take touches full scale: record it at a lower level')
         if abs(self.drift)>1:
-            lines.append(f'the clocks drifted by {self.drift} samples: play and record with one interface')
+            lines.append(f'the clocks drifted by {self.drift} samples: use one interface for both')
         if self.spread>2: lines.append(f'the clicks are not equally late, by {self.spread} samples')
         return '\n'.join(lines)
 
@@ -195,7 +195,7 @@ def _hum(y, sr):
         if lines>8*around+1e-14 and lines>found[1]: found = (base, lines)
     return *found,max(float(power[4:].sum())-found[1], 0.)
 
-# %% ../../nbs/20t_data.capture.ipynb #8c6b2af5
+# %% ../../nbs/20t_data.capture.ipynb #1b1fc722
 def read_capture(
     dry:str|Path, # What was played: made by `capture_signal`
     wet:str|Path, # The rig's answer, recorded from before it began
@@ -220,7 +220,7 @@ def read_capture(
     answers = torch.stack(_windows(y-mean, sr, _CLICKS, coarse, before))
     at,sign = _rise(answers.mean(0), floor/math.sqrt(len(answers)), quiet)
     each = [o for o in (_rise(a, floor, quiet)[0] for a in answers) if o is not None]
-    at = min([o for o in (at, *each[:1]) if o is not None], default=before)      # the first has nothing ringing before it
+    at = min([o for o in (at, *each[:1]) if o is not None], default=before) # the first has nothing ringing before it
     base,hum,rest = _hum(idle-mean, sr)
     n_dry = audio_info(dry).n
     last = _windows(y-mean, sr, [n_dry/sr+s for s in _LAST_CLICKS], coarse, before)

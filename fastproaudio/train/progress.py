@@ -43,8 +43,8 @@ class TimeLine(Callback):
         self.best = None
         self.line.update(label=self.label)
 
-    def before_batch(self):
-        if self.begun or not self.training: return
+    def before_train(self):
+        if self.begun: return
         self.begun = True
         clock = self._clock()
         if clock and clock.done>0:                               # a run that was cut off
@@ -65,6 +65,7 @@ class TimeLine(Callback):
 
     def after_fit(self):
         if self.own: self.line.end(self._summary())
+        elif self._done()>=1: self.line.update(label='judging')
 
     def _clock(self): return first(cb for cb in self.learn.cbs if isinstance(cb, ClockSchedule))
 
