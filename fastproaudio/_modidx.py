@@ -193,6 +193,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastproaudio/cli/player.py')},
             'fastproaudio.cli.prepare': { 'fastproaudio.cli.prepare.Prepared': ('cli.prepare.html#prepared', 'fastproaudio/cli/prepare.py'),
                                           'fastproaudio.cli.prepare._fold': ('cli.prepare.html#_fold', 'fastproaudio/cli/prepare.py'),
+                                          'fastproaudio.cli.prepare._same_length': ( 'cli.prepare.html#_same_length',
+                                                                                     'fastproaudio/cli/prepare.py'),
                                           'fastproaudio.cli.prepare._to_mono': ('cli.prepare.html#_to_mono', 'fastproaudio/cli/prepare.py'),
                                           'fastproaudio.cli.prepare._width': ('cli.prepare.html#_width', 'fastproaudio/cli/prepare.py'),
                                           'fastproaudio.cli.prepare.mixed': ('cli.prepare.html#mixed', 'fastproaudio/cli/prepare.py'),

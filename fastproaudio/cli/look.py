@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/39c_cli.look.ipynb #c8b35ad7
-import math
+# %% ../../nbs/39c_cli.look.ipynb #79827bb8
+import math, re
 from pathlib import Path
 
 # %% ../../nbs/39c_cli.look.ipynb #5338bd40
@@ -83,7 +83,7 @@ def _describe_folder(path):
         lines.append(f"  samples stay correlated for {r.correlation_len} samples ({ms:.0f} ms)")
     return '\n'.join(lines+[f'  clipped: {f}' for f in r.clipped])
 
-# %% ../../nbs/39c_cli.look.ipynb #9fe04e17
+# %% ../../nbs/39c_cli.look.ipynb #7c61dbd3
 def plain(
     v, # Value of a record
 ) -> str: # Without brackets and braces
@@ -91,32 +91,34 @@ def plain(
     if isinstance(v, dict): return ', '.join(f"{str(k).replace('_', ' ')} {plain(o)}" for k,o in v.items())
     if isinstance(v, (list, tuple)): return ', '.join(map(plain, v))
     if isinstance(v, bool) or v is None: return {True:'yes', False:'no', None:'unknown'}[v]
-    return f'{v:.4g}' if isinstance(v, float) else str(v)
+    if isinstance(v, float): return f'{v:.4g}'
+    return re.sub(r'\[(\d+):(\d+)\]', r' (samples \1 to \2)', str(v)).replace('[', '(').replace(']', ')')
 
 def _knob_words(k):
     unit = f" {k['unit']}" if k.get('unit') else ''
     start = (k['lo']+k['hi'])/2 if k.get('default') is None else k['default']
     return f"knob {k['name']}: {k['lo']:g} to {k['hi']:g}{unit}, stands at {start:g} unless it is set"
 
+_TOLD = ('model', 'parameters', 'receptive_field', 'sample_rate', 'n_in', 'n_out', 'n_knobs', 'latency') # by the first lines
+_RECORD = dict(esr_test='error-to-signal ratio {} on what it was judged on', judged_on='judged on {}',
+               esr='error-to-signal ratio {} in validation', seconds='trained for {}',
+               bits_per_sample='{} bits per sample on sound that it was not trained on',
+               latency_removed='a delay of {} samples between the recordings was taken away')
+
 def record_lines(
     record:dict, # Kept beside a network
-    sr:int, # Hz
 ) -> list: # Of sentences
     "What a record says."
     r = dict(record)
     lines = []
-    def take(name, sentence):
-        if r.get(name) is not None: lines.append(sentence(r.pop(name)))
-        else: r.pop(name, None)
-    take('esr_test', lambda v: f"error-to-signal ratio {v:.4f} on what it was judged on")
-    take('judged_on', lambda v: f"judged on {v}")
-    take('esr', lambda v: f"error-to-signal ratio {v:.4f} in validation")
-    take('bits_per_sample', lambda v: f"{v:.3f} bits per sample on sound that it was not trained on")
-    take('seconds', lambda v: f"trained for {clock_time(v)}")
-    take('latency_removed', lambda v: f"a delay of {plain(v)} samples between the recordings was taken away")
+    for name,words in _RECORD.items():
+        v = r.pop(name, None)
+        if v is None: continue
+        if name=='seconds' and isinstance(v, (int, float)): v = clock_time(v)
+        lines.append(words.format(plain(v)))
     for k in r.pop('knobs', None) or []: lines.append(_knob_words(k))
     lines += [f"{k.replace('_', ' ')}: {plain(v)}" for k,v in r.items()
-              if k not in ('model', 'parameters', 'receptive_field')]
+              if k not in _TOLD]
     return lines
 
 def _describe_network(path):
@@ -126,10 +128,12 @@ def _describe_network(path):
     words = {k:v for k,v in m.built_from.items() if k!='net'}
     n_weights = sum(p.numel() for p in m.parameters())
     field = getattr(m, 'receptive_field', None)
-    lines = [f"{path}: {m.built_from['net']}, {n_weights:,} weights, {m.sr} Hz"]
+    n_ch = f"{getattr(m, 'n_in', 1)} channel(s) in, {getattr(m, 'n_out', 1)} out"
+    lines = [f"{path}: {m.built_from['net']}, {n_weights:,} weights, {m.sr} Hz, {n_ch}"]
     if words: lines.append(f"built with {plain(words)}")
     if field: lines.append(f"hears {field:,} samples ({1000*field/m.sr:.1f} ms)")
-    return '\n  '.join(lines+record_lines(m.record, m.sr))
+    if getattr(m, 'latency', 0): lines.append(f"plays {m.latency} samples late")
+    return '\n  '.join(lines+record_lines(m.record))
 
 def describe(
     path, # Recording, folder of them, saved network, or export

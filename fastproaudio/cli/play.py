@@ -11,10 +11,10 @@ from pathlib import Path
 from fastproaudio.cli.look import clock_time
 from fastproaudio.cli.player import export_player, played, trained_player
 
-# %% ../../nbs/39f_cli.play.ipynb #65eb8e6e
+# %% ../../nbs/39f_cli.play.ipynb #d345e976
 _KEPT = ('PCM_16', 'PCM_24', 'PCM_32', 'FLOAT', 'DOUBLE')
 _FORMATS = {'.wav':'WAV', '.flac':'FLAC', '.aif':'AIFF', '.aiff':'AIFF', '.rf64':'RF64'}
-_LONG = .25 # Seconds of memory from which on a sound may ring
+_LONG = .4 # Seconds of memory from which on a sound may ring
 _GONE_DB = -80. # Below the loudest: it is no longer heard
 
 def settings(

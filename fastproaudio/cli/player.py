@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/39e_cli.player.ipynb #c7122a30
-import math
+# %% ../../nbs/39e_cli.player.ipynb #e16f5e3b
+import copy, math
 from pathlib import Path
 
-# %% ../../nbs/39e_cli.player.ipynb #41a0e6e1
+# %% ../../nbs/39e_cli.player.ipynb #6517a080
 class Player:
     "An effect that is played block by block: `start`, `push` as often as you like, `finish`."
     sr = None # Hz; None: the file does not say
@@ -86,13 +86,12 @@ class StepPlayer(Player):
 
 class LivePlayer(Player):
     "A live TorchScript, which keeps its state itself: a copy for each channel."
-    def __init__(self, load):
-        self.load = load
-        effect = load()
+    def __init__(self, effect):
+        self.effect = effect
         self.sr = effect.sr
         self.latency = effect.latency
     def start(self, n_ch, n): # noqa: ARG002
-        self.graphs = [self.load().graph for _ in range(n_ch)]
+        self.graphs = [copy.deepcopy(self.effect.graph) for _ in range(n_ch)]
         for g in self.graphs: g.reset()
     def push(self, x):
         import torch
@@ -124,7 +123,7 @@ def export_player(
     effect = load_effect(path)
     if isinstance(effect, NAMEffect): return StreamPlayer(effect.model, effect.sr)
     if isinstance(effect, StepEffect): return StepPlayer(effect)
-    if isinstance(effect, LiveEffect): return LivePlayer(lambda: load_effect(path))
+    if isinstance(effect, LiveEffect): return LivePlayer(effect)
     return WholePlayer(effect)
 
 def trained_player(

@@ -53,7 +53,7 @@ def write_mono(
         if skip<0: write(torch.zeros(1, -skip))
         for _,x in sound.part(max(0, skip)).blocks(): write(mixed(x, kind))
 
-# %% ../../nbs/39d_cli.prepare.ipynb #43925810
+# %% ../../nbs/39d_cli.prepare.ipynb #0af6b48e
 @dataclass
 class Prepared:
     "Recordings to learn from, and what was done to them."
@@ -94,11 +94,21 @@ def prepared(
         if fold[0] and kinds[0]!='mono': res.dry = _fold(dry, kinds[0], folder, 'dry')
         late = res.capture.latency if res.capture else 0
         if fold[1] and (kinds[1]!='mono' or late): res.wet = _fold(wet, kinds[1], folder, 'wet', late)
+        _same_length(res)
         n_chs = [_width(p) for p in (res.dry, res.wet)]
         if n_chs[0]!=n_chs[1]:
             res.options['n_ch'] = tuple(n_chs)
             res.notes.append(f'a network with {n_chs[0]} channel(s) in and {n_chs[1]} out')
         yield res
+
+def _same_length(res):
+    "Both begin together; what one of them has more at its end is left out."
+    from fastproaudio.io.headers import audio_info
+    x,y = [audio_info(p) for p in (res.dry, res.wet)]
+    if x.n==y.n or x.sr!=y.sr: return
+    res.options['trim'] = True
+    longer = 'dry' if x.n>y.n else 'wet'
+    if res.capture is None: res.notes.append(f'{longer} is {abs(x.n-y.n)/x.sr:.2f} s longer; its end is left out')
 
 def _width(path):
     from fastproaudio.io.headers import audio_info
