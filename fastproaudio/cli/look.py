@@ -83,7 +83,7 @@ def _describe_folder(path):
         lines.append(f"  samples stay correlated for {r.correlation_len} samples ({ms:.0f} ms)")
     return '\n'.join(lines+[f'  clipped: {f}' for f in r.clipped])
 
-# %% ../../nbs/39c_cli.look.ipynb #7c61dbd3
+# %% ../../nbs/39c_cli.look.ipynb #2d5b33b0
 def plain(
     v, # Value of a record
 ) -> str: # Without brackets and braces
@@ -99,7 +99,7 @@ def _knob_words(k):
     start = (k['lo']+k['hi'])/2 if k.get('default') is None else k['default']
     return f"knob {k['name']}: {k['lo']:g} to {k['hi']:g}{unit}, stands at {start:g} unless it is set"
 
-_TOLD = ('model', 'parameters', 'receptive_field', 'sample_rate', 'n_in', 'n_out', 'n_knobs', 'latency') # by the first lines
+_TOLD = 'model parameters receptive_field sample_rate n_in n_out n_knobs latency'.split() # by the first lines
 _RECORD = dict(esr_test='error-to-signal ratio {} on what it was judged on', judged_on='judged on {}',
                esr='error-to-signal ratio {} in validation', seconds='trained for {}',
                bits_per_sample='{} bits per sample on sound that it was not trained on',
