@@ -6,15 +6,22 @@
 __all__ = []
 
 # %% ../../nbs/31m_train.progress.ipynb #6b1fabfb
-import contextlib, io, sys, time
+import contextlib, io, time
 
 from fastai.basics import *
+from ..progress import current_line, Line
+from ..losses.waves import whole_esr
+from ..report.effects import verdicts
 from .callbacks import ClockSchedule
 
 # %% ../../nbs/31m_train.progress.ipynb #38a00004
 def last_score(learn, metric='esr'):
     "The last value of a metric on the validation part."
     return float(learn.recorder.values[-1][list(learn.recorder.metric_names).index(metric)-1])
+
+def esr_word(esr):
+    "How good an error-to-signal ratio is, in a word."
+    return next((word for most,word in verdicts if esr<most), 'not there yet')
 
 class TimeLine(Callback):
     "One line that says how much of the time is over and how good the network is."
@@ -27,28 +34,64 @@ class TimeLine(Callback):
     ):
         store_attr()
         self.last = 0.
+        self.line = None
 
-    @property
-    def _out(self): return ifnone(self.file, sys.stderr)
-    @property
-    def _tty(self): return getattr(self._out, 'isatty', bool)()
+    def before_fit(self):
+        self.own = current_line() is None
+        self.line = Line(self.label, file=self.file) if self.own else current_line()
+        self.begun = False
+        self.best = None
+        self.line.update(label=self.label)
 
-    def _line(self):
-        "What there is to say now."
-        clock = first(cb for cb in self.learn.cbs if isinstance(cb, ClockSchedule))
-        done = min(1., clock.done) if clock else self.learn.pct_train
-        bar = '#'*int(20*done)
-        score = f", {self.unit} {last_score(self.learn, self.metric):.4f}" if self.learn.recorder.values else ''
-        return f"{self.label} [{bar:.<20}] {done:4.0%}{score}"
+    def before_train(self):
+        if self.begun: return
+        self.begun = True
+        clock = self._clock()
+        if clock and clock.done>0:                               # a run that was cut off
+            self.line.say(f"going on at {clock.done:.0%} of the time")
+            self.line.begin_at(clock.done)
 
     def after_batch(self):
-        if not self.training or not self._tty or time.time()-self.last<=.5: return
+        if not self.training or time.time()-self.last<=.25: return
         self.last = time.time()
-        self._out.write(f"\r{self._line()}  ")
-        self._out.flush()
+        if self.best is None and self.metric=='esr' and self.line.best is None: self.line.score = self._of_batch()
+        self.line.update(part=self._done())
+
+    def after_epoch(self):
+        if not self.learn.recorder.values: return
+        now = last_score(self.learn, self.metric)
+        self.best = now if self.best is None or now<self.best else self.best
+        self.line.update(part=self._done(), score=self._best_words())
+
     def after_fit(self):
-        self._out.write(f"{chr(13) if self._tty else ''}{self._line()}  \n")
-        self._out.flush()
+        if self.own: self.line.end(self._summary())
+        elif self._done()>=1: self.line.update(label='judging')
+
+    def _clock(self): return first(cb for cb in self.learn.cbs if isinstance(cb, ClockSchedule))
+
+    def _done(self):
+        clock = self._clock()
+        return min(1., clock.done) if clock else self.learn.pct_train
+
+    def _best_words(self):
+        "The best figure of the whole job."
+        line = self.line
+        if line.best is None or self.best<line.best: line.best = self.best
+        word = f', {esr_word(line.best)}' if self.metric=='esr' else ''
+        return f'best {self.unit} {line.best:.4f}{word}'
+
+    def _of_batch(self):
+        "The error of the last batch, which is all that is known before the first validation."
+        y = self.learn.yb[0]
+        if self.learn.pred.shape!=y.shape: return ''
+        with torch.no_grad(): esr = float(whole_esr(self.learn.pred.detach().float(), y.float()))
+        return f'{self.unit} {esr:.2g} in training' if math.isfinite(esr) else ''
+
+    def _summary(self):
+        "What is left of it in a log."
+        bar = '#'*int(20*self._done())
+        score = f", {self.unit} {last_score(self.learn, self.metric):.4f}" if self.learn.recorder.values else ''
+        return f"{self.label} [{bar:.<20}] {self._done():4.0%}{score}"
 
 @contextlib.contextmanager
 def in_silence(learn):
