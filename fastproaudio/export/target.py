@@ -226,6 +226,7 @@ class Target:
     export:Callable # `(obj, path, **options)` to an `ExportReport`
     load:Callable # `(path)` to a module that plays `(channels, samples)`
     is_it:Callable # `(path)`: does it look like this format?
+    program:bool=False # Its files are programs, and `load` takes `trust=True` for what is not on its list
 
 # `Target` by name: those asked for before, and the user's
 _found = {}
@@ -263,13 +264,18 @@ def target_of(
     return next((name for name in TARGETS if find_target(name).is_it(Path(path))), None)
 
 def load_effect(
-    path, # What `export` wrote
+    path, # What `export` wrote, or a folder of `save_network`
+    trust:bool=False, # Of a file that is a program: play whatever it does, your files included
 ) -> nn.Module: # Maps `(channels, samples)` to `(channels, samples)`
-    "The exported effect, playable in a bare torch process."
+    "The exported effect, playable in a bare torch process; where our own network lies in the folder, that."
     check_path(path)
     path = Path(path).expanduser()
     if not path.exists(): raise ValueError(f"{path}: expected what export wrote, found nothing there")
+    own = importlib.import_module('fastproaudio.export.network')
+    if own.is_saved(path): return own.SavedEffect(path)
     name = target_of(path)
-    if name: return find_target(name).load(path)
-    raise ValueError(f"{path}: expected what export wrote for {', '.join(sorted(TARGETS))}, "
-                     "found none of their files")
+    if name is None:
+        raise ValueError(f"{path}: expected what export wrote for {', '.join(sorted(TARGETS))}, "
+                         "found none of their files")
+    target = find_target(name)
+    return target.load(path, trust=trust) if target.program else target.load(path)
