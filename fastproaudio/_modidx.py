@@ -1555,6 +1555,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastproaudio/export/script.py'),
                                             'fastproaudio.export.script._refused_in': ( 'export.script.html#_refused_in',
                                                                                         'fastproaudio/export/script.py'),
+                                            'fastproaudio.export.script._spaces_of': ( 'export.script.html#_spaces_of',
+                                                                                       'fastproaudio/export/script.py'),
                                             'fastproaudio.export.script._verdict': ( 'export.script.html#_verdict',
                                                                                      'fastproaudio/export/script.py'),
                                             'fastproaudio.export.script._walk': ( 'export.script.html#_walk',

@@ -19,7 +19,8 @@ from .checks import predicts_next, rate_for
 from .hub import training_record
 
 # %% ../../nbs/15q_export.network.ipynb #0133b1dc
-_PARTS = ('fir', 'sample_wavenet', 'wavenet', 'tcn', 'unet', 'lstm', 'sample_lstm', 'nam', 'nam_lstm', 'seq2seq', 'gan', 'sidechain')
+_PARTS = ('fir', 'sample_wavenet', 'wavenet', 'tcn', 'unet', 'lstm', 'sample_lstm', 'nam', 'nam_lstm', 'seq2seq', 'gan',
+          'sidechain')
 _FORMAT = 'fastproaudio network'
 _MOST = 2**30                                               # bytes of weights
 
@@ -158,9 +159,9 @@ def _built(path, words, weights, classes):
         _check_words(words)
         _check_kinds(words, known)
         with _AtMost(2**20+sum(v.numel() for v in weights.values())): return rebuild(words, known)
-    except (KeyError, ValueError, MemoryError, RuntimeError, TypeError, AttributeError, ArithmeticError, IndexError) as e:
+    except (LookupError, ValueError, MemoryError, RuntimeError, TypeError, AttributeError, ArithmeticError) as e:
         said = ' '.join(str(e).split())[:300] if isinstance(e, ValueError) else first_line(e)
-        if 'expected' not in said: said = f'expected settings that {str(words.get("net"))[:40]} can be built with, got {said}'
+        if 'expected' not in said: said = f'expected settings that a network can be built with, got {said}'
         raise ValueError(f"{path}: {said}") from e
 
 def _check_kinds(words, known):
@@ -191,7 +192,8 @@ def _read_weights(path):
     if not isinstance(weights, dict) or not all(is_named(k, v) for k,v in weights.items()):
         raise ValueError(f"{path}: expected tensors by name, got something else; it is not ours")
     for k,v in weights.items():
-        if _kind_of(v): raise ValueError(f"{path}: expected plain numbers in {k[:60]}, got a {_kind_of(v)} tensor; it is not ours")
+        kind = _kind_of(v)
+        if kind: raise ValueError(f"{path}: expected plain numbers in {k[:60]}, got a {kind} tensor; it is not ours")
         if v.numel()*v.element_size()>max(v.untyped_storage().nbytes(), 1):
             raise ValueError(f"{path}: expected {k[:60]} to be as large as it is stored; it is damaged")
         if v.is_floating_point() and not v.isfinite().all():
@@ -227,7 +229,8 @@ class SavedEffect(nn.Module):
         self.model = load_network(path)
         self.sr = self.model.sr
         if predicts_next(self.model):
-            raise ValueError(f"{path}: expected an effect, got a network that predicts the next sample; play it with generate")
+            raise ValueError(f"{path}: expected an effect, got a network that predicts the next sample; "
+                             "play it with generate")
 
     @torch.no_grad()
     def forward(self,

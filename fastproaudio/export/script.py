@@ -44,7 +44,7 @@ class _Inspector(pickle.Unpickler):
         return type(name, (_Stub,), {})
 
     def persistent_load(self, pid):
-        _,kind,key,_,n = pid
+        kind,key,n = pid[1],pid[2],pid[4]
         width = _WIDTHS.get(getattr(kind, '__name__', ''))
         if width is None: raise ValueError(f"expected a storage of numbers, got {str(kind)[:40]}")
         have = self.sizes.get(f'{self.folder}/{key}', -1)
@@ -84,13 +84,18 @@ def is_allowed(
     "May a program of somebody else use this operator?"
     space,_,op = kind.partition('::')
     if space=='prim': return op in KNOWN_PRIM or op in _CONTROL
-    return space=='aten' and (op in KNOWN_ATEN or op in _NEWER or op.rstrip('_') in KNOWN_ATEN or op.rstrip('_') in _NEWER)
+    known = KNOWN_ATEN|_NEWER
+    return space=='aten' and (op in known or op.rstrip('_') in known)
+
+def _spaces_of(name):
+    "Where torch knows an operator of a name."
+    return [s for s in ('aten', 'prim') if torch._C._jit_get_schemas_for_operator(f'{s}::{name}')]
 
 def is_operator(
     name:str, # As a method is called, such as `save`
 ) -> bool: # Does torch know an operator of that name?
     "What `x.name` could mean beside an attribute."
-    return any(torch._C._jit_get_schemas_for_operator(f'{space}::{name}') for space in ('aten', 'prim'))
+    return bool(_spaces_of(name))
 
 # %% ../../nbs/15ea_export.script.ipynb #5c21700b
 _HOOKS = (b'__setstate__', b'__getstate__', b'__reduce')
@@ -127,7 +132,7 @@ def _refused_in(tree):
 def _methods_in(words):
     "Words after the first that are operators and not allowed: `x.save` is one however `x` came about."
     for word in words[1:]:
-        spaces = [s for s in ('aten', 'prim') if torch._C._jit_get_schemas_for_operator(f'{s}::{word}')]
+        spaces = _spaces_of(word)
         if spaces and not any(is_allowed(f'{s}::{word}') for s in spaces): yield f'{spaces[0]}::{word}'
 
 def refused_in_source(
@@ -216,7 +221,8 @@ class _Judge:
         env = {**os.environ, 'PYTHONPATH':os.pathsep.join(o or os.getcwd() for o in sys.path), 'OMP_NUM_THREADS':'1',
                'CUDA_VISIBLE_DEVICES':''}
         self.pid = os.getpid()
-        self.child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+        self.child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL, env=env)
         return True
 
     def close(self):
@@ -303,6 +309,7 @@ def _ask(data, shape):
     check_script(data)
     found = _judge.ask(data, shape)
     if 'dies' in found:
-        raise ValueError(f"expected a file that loads and plays, got one that ends whoever tries: the child process {found['dies']}")
+        raise ValueError("expected a file that loads and plays, got one that ends whoever tries: "
+                         f"the child process {found['dies']}")
     if 'fails' in found: raise ValueError(f"expected a whole graph, got {found['fails']}")
     if found['refused']: raise ValueError(_refusal(found['refused']))

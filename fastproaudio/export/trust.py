@@ -112,7 +112,7 @@ def first_line(
 _MUTATES = {'APPEND', 'APPENDS', 'SETITEM', 'SETITEMS', 'ADDITEMS', 'BUILD'}
 
 class _Depths:
-    "How deep the things of a pickle are nested, from its opcodes: each stands on the stack as a cell that holds its depth."
+    "How deep the things of a pickle are nested, from its opcodes: each is a cell on the stack that holds its depth."
     def __init__(self, most):
         self.most = most
         self.stack = []

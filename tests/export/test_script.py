@@ -145,7 +145,7 @@ def test_what_never_ends_is_ended(members, tmp_path, monkeypatch):
     from fastproaudio.export import script
     load_script(write(members, tmp_path/'a.pt'))                 # the child is up
     monkeypatch.setattr(script._judge, 'timeout_s', 4.)
-    loop = '1\n    while torch.gt(_bad, 0):\n      _bad = torch.add(_bad, torch.numel(x))'
+    loop = '1\n    while torch.gt(_bad, 0):\n      _bad = torch.add(_bad, torch.numel(torch.ones([1])))'
     with pytest.raises(ValueError, match='was not done after 4 s'):
         load_script(write(into(members, loop, 'forward'), tmp_path/'x.pt'), (1, 100))
 
