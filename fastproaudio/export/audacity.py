@@ -14,8 +14,9 @@ from typing import List, Optional, Tuple
 import torch
 from torch import nn, Tensor
 from ..dsp import noise, one_thread
-from .target import (check_path, ExportReport, frozen_copy, knobs_for, model_of,
-                                        say_knobs, Target, whole_folder)
+from .target import (ExportReport, frozen_copy, knobs_for, model_of,
+                                        say_knobs, Target)
+from ..io.whole import check_path, whole_folder
 from .trust import read_json
 from .script import load_script
 from .checks import block_speeds, check_tol, over_time, pace, rate_for, speed_note

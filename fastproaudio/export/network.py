@@ -13,7 +13,8 @@ import torch
 from torch import nn, Tensor
 from torch.overrides import TorchFunctionMode
 from ..models.model import rebuild, Rebuildable
-from .target import frozen_copy, model_of, whole_folder
+from ..io.whole import whole_folder
+from .target import frozen_copy, model_of
 from .trust import check_pickle, check_zip, first_line, read_json, whole_number
 from .checks import predicts_next, rate_for
 from .hub import training_record

@@ -16,8 +16,9 @@ from torch import nn, Tensor
 from ..models.model import AudioModel
 from .target import ExportReport, knobs_for
 from .script import load_script
+from ..io.whole import whole_file
 from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
-                                        speed_note, whole, whole_file)
+                                        speed_note, whole)
 
 # %% ../../nbs/15k_export.nn_tilde.ipynb #ce53c05a
 class Step(nn.Module):

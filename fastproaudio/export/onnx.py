@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from .target import ExportReport, Target
 from .trust import first_line
-from .checks import check_tol, file_place, need, probes, whole, whole_file
+from ..io.whole import file_place, whole_file
+from .checks import check_tol, need, probes, whole
 from .graph import (array_of, calm, channels_in, graph_of, graph_report, graph_step,
                                        judge, lstm_start, lstm_weights, prepare, StepEffect, Whole,
                                        WholeEffect)

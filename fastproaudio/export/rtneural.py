@@ -14,8 +14,9 @@ import torch
 from torch import nn, Tensor
 from .target import ExportReport, frozen_copy, model_of, Target
 from .trust import read_json
+from ..io.whole import whole_file
 from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
-                                        speed_note, whole, whole_file)
+                                        speed_note, whole)
 from .graph import array_of, lstm_weights, LSTMWeights
 from .rtneural_player import guitarml_player, rtneural_player
 

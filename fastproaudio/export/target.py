@@ -6,15 +6,15 @@
 __all__ = ['export', 'target_of', 'load_effect']
 
 # %% ../../nbs/15a_export.target.ipynb #3d75069b
-import copy, importlib, os, shutil, tempfile
+import copy, importlib
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
+from ..io.whole import check_path
 
 # %% ../../nbs/15a_export.target.ipynb #df13af70
 def model_of(
@@ -136,58 +136,6 @@ def frozen_copy(
     if plain:
         with torch.enable_grad(): _plain_weights(res)
     return res.requires_grad_(False)
-
-# %% ../../nbs/15a_export.target.ipynb #03781dfb
-def check_path(
-    path, # Candidate
-):
-    "Raise `ValueError` unless it is a path."
-    if not isinstance(path, (str, os.PathLike)) or not str(path).strip() or '\0' in str(path):
-        raise ValueError(f"expected a path, got {path!r}")
-
-def place_for(
-    path, # Where something shall be written
-    suffix:str='', # What its name must end in; '': anything
-) -> Path: # Absolute, in a folder that is there
-    "`ValueError` in one sentence unless something can be written at `path`."
-    check_path(path)
-    try:
-        path = Path(path).expanduser().absolute()
-        if suffix and path.suffix!=suffix:
-            raise ValueError(f"{path}: expected a name that ends in {suffix}, got {path.name!r}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(path.parent, os.W_OK): raise PermissionError(13, 'no permission')
-        if path.is_symlink() and not path.exists(): raise FileNotFoundError(2, 'a link to nothing')
-    except (OSError, RuntimeError) as e:
-        why = getattr(e, 'strerror', None) or e
-        raise ValueError(f"{path}: expected a place that can be written to, got {why}; choose another") from e
-    return path
-
-@contextmanager
-def whole_folder(
-    path, # Where the folder shall be
-):
-    "Gives a temporary sibling to fill; it becomes `path` when the block succeeds and disappears when it fails."
-    path = place_for(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path}: expected a folder or nothing there, got a file; choose another name")
-    tmp = Path(tempfile.mkdtemp(prefix='.export-', dir=path.parent))
-    try:
-        yield tmp
-        _publish(tmp, path)
-    finally: shutil.rmtree(tmp, ignore_errors=True)
-
-def _publish(tmp, path):
-    "Rename a finished folder into place; into an existing one file by file, so that what else is there (a .git) stays."
-    if path.exists():
-        card = path/'README.md'
-        if (tmp/card.name).exists() and card.is_file() and not card.read_bytes().startswith(b'---'):
-            raise ValueError(f"{card}: expected no README.md but a model card, got one without its head; "
-                             "choose a folder of its own for the model")
-        for f in sorted(tmp.iterdir()): os.replace(f, path/f.name)
-    else:
-        tmp.chmod(path.parent.stat().st_mode&0o777)         # a temporary folder is private
-        tmp.rename(path)
 
 # %% ../../nbs/15a_export.target.ipynb #2922543d
 @dataclass

@@ -6,7 +6,7 @@
 __all__ = ['audio_writer', 'write_audio', 'resample_file']
 
 # %% ../../nbs/02c_io.writers.ipynb #3967c96a
-import os, uuid, warnings
+import os, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
@@ -16,6 +16,7 @@ import soundfile as sf
 import torch
 from torch import Tensor
 from .recording import Recording
+from .whole import whole_file
 
 # %% ../../nbs/02c_io.writers.ipynb #abad8735
 _formats = {'.wav':('WAV','PCM_24'), '.flac':('FLAC','PCM_24'), '.aif':('AIFF','PCM_24'), '.aiff':('AIFF','PCM_24'),
@@ -37,24 +38,12 @@ def _format_of(
                          f"got subtype='{subtype}'; choose another")
     return fmt,subtype
 
-@contextmanager
-def _atomic(
-    path:Path, # Final name
-):
-    "A temporary name in the same folder, moved to `path` if all goes well and removed if not."
+def _check_place(path):
+    "Raise `ValueError` unless a sound may be written there: a name in a folder that is there."
     if os.path.isdir(path):
         raise ValueError(f"{path}: expected the name of a file to write, got a directory; add a file name")
     if not os.path.isdir(path.parent):
         raise ValueError(f"{path}: the folder {path.parent} does not exist; create it first")
-    part = path.parent/f'.{uuid.uuid4().hex[:12]}.part'
-    try:
-        yield part
-        with open(part, 'rb') as f: os.fsync(f.fileno())
-        os.replace(part, path)
-    except (OSError, sf.LibsndfileError) as e:
-        why = getattr(e, 'strerror', None) or e
-        raise ValueError(f"{path}: cannot be written: {why}; check the name, the rights and the space") from None
-    finally: part.unlink(missing_ok=True)
 
 # %% ../../nbs/02c_io.writers.ipynb #eb793593
 def _check_block(
@@ -108,7 +97,8 @@ def audio_writer(
         f.write(_quantise(x, subtype).T)
         if fmt=='WAV' and f.tell()*n_ch*4>=2**32:
             raise ValueError(f"{path}: expected less than 4 GB, which is all that WAV can hold; name the file .rf64")
-    with _atomic(path) as part:
+    _check_place(path)
+    with whole_file(path) as part:
         with sf.SoundFile(str(part), 'w', sr, n_ch, subtype, format=fmt) as f: yield write
     if n_over:
         warnings.warn(f"{path}: {n_over} samples clipped, the peak was {peak:.4g} of full scale; "

@@ -16,7 +16,7 @@ from ..losses.waves import ESRLoss
 from ..models.fir import FIR
 from ..pairs.check import check_pair
 from ..export.trust import read_json
-from ..export.checks import whole_file
+from ..io.whole import alone_in, whole_file
 from ..export.network import load_network, save_network
 from ..data.splits import part_of_name
 from ..data.loaders import AudioDataLoaders
@@ -226,7 +226,8 @@ def train_effect(
     **kwargs # For the loaders: `align`, `valid_pct`, `sr`, `resample`, `n_ch`, `knobs`, ...
 ) -> Trained: # With its folder
     "Learn an effect from recordings of its input and its output, and leave network, report and sounds in a folder."
-    return EffectRun(inputs, targets, out, minutes, net, test, seed, resume, quiet, clock, kwargs).run()
+    with alone_in(out):
+        return EffectRun(inputs, targets, out, minutes, net, test, seed, resume, quiet, clock, kwargs).run()
 
 # %% ../../nbs/31n_train.auto.ipynb #2def9808
 def _held_out(learn, seconds=30):

@@ -13,6 +13,7 @@ import soundfile as sf
 from fastai.torch_core import rank_distrib
 from fastai.basics import *
 from fastai.callback.core import *
+from ..io.whole import write_bytes, write_text
 from ..models.model import unpadded
 from .run import inner_dl
 from .checkpoint import is_fit, same_rng
@@ -97,11 +98,9 @@ class _Folder(_Place):
 
     def log(self, step, metrics, heard): # noqa: ARG002 they are in the history
         for o in heard:
-            for k,clip in self.new(o): (self.where/_wav_name(o.name, k, step)).write_bytes(clip.wav)
-            (self.where/f'{o.name}_{step:05d}.png').write_bytes(o.picture.png)
-        part = self.where/'.index.part'
-        part.write_text(_page(self.where, self.history), encoding='utf-8')
-        part.replace(self.where/'index.html')
+            for k,clip in self.new(o): write_bytes(self.where/_wav_name(o.name, k, step), clip.wav)
+            write_bytes(self.where/f'{o.name}_{step:05d}.png', o.picture.png)
+        write_text(self.where/'index.html', _page(self.where, self.history))
 
 def _wav_name(name, k, step): return f'{name}_{k}.wav' if k in _FIXED else f'{name}_{k}_{step:05d}.wav'
 

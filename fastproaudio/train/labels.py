@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from fastai.basics import *
 from fastai.callback.schedule import *
+from ..io.whole import write_text
 from ..models.classifier import SoundClassifier
 from ..export.block import WaveformToLabels
 
@@ -146,8 +147,7 @@ def write_labels(
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"{path}: expected an existing folder, got {path.parent}; make it first")
-    path.write_text(''.join(lines), encoding='utf-8')
-    return path
+    return write_text(path, ''.join(lines))
 
 def read_labels(
     path:str|Path, # An Audacity label track
