@@ -1653,6 +1653,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastproaudio/export/trust.py'),
                                            'fastproaudio.export.trust.numbers': ( 'export.trust.html#numbers',
                                                                                   'fastproaudio/export/trust.py'),
+                                           'fastproaudio.export.trust.read_fields': ( 'export.trust.html#read_fields',
+                                                                                      'fastproaudio/export/trust.py'),
                                            'fastproaudio.export.trust.read_json': ( 'export.trust.html#read_json',
                                                                                     'fastproaudio/export/trust.py'),
                                            'fastproaudio.export.trust.whole_number': ( 'export.trust.html#whole_number',

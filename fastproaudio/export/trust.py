@@ -20,7 +20,9 @@ def read_json(
 ) -> dict: # Its object
     "A JSON object from a file that may be damaged or hostile; `ValueError` in one sentence."
     path = Path(path)
-    try: size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+        if not path.is_file(): raise ValueError('no file, but a folder, a pipe or a device')
     except (OSError, ValueError) as e: raise ValueError(f"{path}: expected a readable file, got {e}") from e
     if size>most:
         raise ValueError(f"{path}: expected at most {most} bytes, got {size}; this is no artefact of ours")
@@ -31,6 +33,23 @@ def read_json(
     if not isinstance(res, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(res).__name__}")
     return res
+
+def read_fields(
+    path, # File
+    most:int=2**20, # Largest size, bytes
+    **kinds, # Of the fields that it must have: `str`, `int`, `float`, `list`, `dict`
+) -> dict: # Those fields
+    "The declared fields of a JSON object, each of its kind; `ValueError` that names the first that is not."
+    held = read_json(path, most)
+    for k,kind in kinds.items():
+        v = held.get(k)
+        fits = type(v) in (int, float) if kind is float else type(v) is kind
+        if not fits:
+            raise ValueError(f"{path}: expected {k} to be {_KIND_NAMES[kind]}, got {str(v)[:40]!r}; "
+                             "the file is damaged, begin anew")
+    return {k:held[k] for k in kinds}
+
+_KIND_NAMES = {str:'text', int:'a whole number', float:'a number', list:'a list', dict:'names and values'}
 
 def whole_number(
     v, # Candidate
@@ -76,6 +95,8 @@ def check_zip(
     most_members:int=20_000, # Largest count of members
 ):
     "Raise `ValueError` unless `path` is a whole zip archive of bounded size with harmless names."
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(f"{path}: expected a file, got a folder, a pipe or a device")
     try:
         with zipfile.ZipFile(path) as z:
             _check_members(z.infolist(), most, most_members)

@@ -15,7 +15,7 @@ from ..io.recording import read_audio
 from ..losses.waves import ESRLoss
 from ..models.fir import FIR
 from ..pairs.check import check_pair
-from ..export.trust import read_json
+from ..export.trust import read_fields
 from ..io.whole import alone_in, whole_file
 from ..export.network import load_network, save_network
 from ..data.splits import part_of_name
@@ -134,7 +134,7 @@ class EffectRun:
         "What a run that was cut off had decided."
         if not (self.out/_NOTES).exists():
             raise ValueError(f"{self.out}: expected a run that was cut off, found none; train without resume")
-        return read_json(self.out/_NOTES)
+        return read_fields(self.out/_NOTES, name=str, tried=dict, minutes=float)
 
     def _write_notes(self, name, tried):
         self.notes = dict(name=name, tried=tried, minutes=self.minutes_left)

@@ -154,7 +154,8 @@ def read_labels(
 ) -> list: # `SoundEvent(label, start, end)`, seconds
     "Read an Audacity label track; lines about frequencies are passed over."
     try: text = Path(path).read_text(encoding='utf-8')
-    except OSError as e: raise ValueError(f"{path}: expected a label track, got '{e.strerror or e}'; check the name") from e
+    except OSError as e:
+        raise ValueError(f"{path}: expected a label track, got '{e.strerror or e}'; check the name") from e
     except UnicodeError as e:
         raise ValueError(f"{path}: expected a label track in UTF-8, got other bytes; save it again as UTF-8") from e
     out = []
