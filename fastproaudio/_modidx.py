@@ -1925,7 +1925,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastproaudio.io.promise._au': ('io.promise.html#_au', 'fastproaudio/io/promise.py'),
                                          'fastproaudio.io.promise._caf': ('io.promise.html#_caf', 'fastproaudio/io/promise.py'),
                                          'fastproaudio.io.promise._crc': ('io.promise.html#_crc', 'fastproaudio/io/promise.py'),
-                                         'fastproaudio.io.promise._crc_table': ('io.promise.html#_crc_table', 'fastproaudio/io/promise.py'),
                                          'fastproaudio.io.promise._w64': ('io.promise.html#_w64', 'fastproaudio/io/promise.py'),
                                          'fastproaudio.io.promise._wav': ('io.promise.html#_wav', 'fastproaudio/io/promise.py'),
                                          'fastproaudio.io.promise.kind_of': ('io.promise.html#kind_of', 'fastproaudio/io/promise.py'),

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/02_io.promise.ipynb #2c0e0003
-import os
+import os, zlib
 
 # %% ../../nbs/02_io.promise.ipynb #2c0e0006
 def _wav(f, size):
@@ -69,44 +69,32 @@ def sound_bytes(
     with open(path, 'rb') as f: return _READERS[format](f, os.path.getsize(path))
 
 # %% ../../nbs/02_io.promise.ipynb #2c0e000a
-def _crc_table():
-    "Of Ogg's checksum: polynomial 0x04c11db7, highest bit first."
-    res = []
-    for i in range(256):
-        r = i<<24
-        for _ in range(8): r = ((r<<1)^0x04c11db7 if r&0x80000000 else r<<1)&0xffffffff
-        res.append(r)
-    return res
-
-_TABLE = _crc_table()
+_MIRROR = bytes(int(f'{i:08b}'[::-1], 2) for i in range(256))
 
 def _crc(data):
-    r = 0
-    for b in data: r = ((r<<8)^_TABLE[(r>>24)^b])&0xffffffff
-    return r
+    "Ogg's checksum: that of zlib with the bits of each byte and of the result in the other order, begun at 0."
+    return int(f"{zlib.crc32(data.translate(_MIRROR), 0xffffffff)^0xffffffff:032b}"[::-1], 2)
 
 def ogg_fault(
     path, # A file
 ) -> str: # '' for a whole one
-    "Why an Ogg file does not reach its end, read from the heads of its pages and the checksum of the last."
+    "Why an Ogg file does not reach its end unharmed, by the heads and the checksums of its pages."
     size = os.path.getsize(path)
     at = 0
-    last = 0
     marked = False
     with open(path, 'rb') as f:
         while at<size:
-            f.seek(at)
             head = f.read(27)
             if head[:4]!=b'OggS' or len(head)<27: return f'no page where one should begin, at byte {at} of {size}'
+            sizes = f.read(head[26])
+            n = sum(sizes)
+            body = f.read(n)
+            if len(sizes)+len(body)<head[26]+n: return f'the last page is cut: {n-len(body)} of its bytes are missing'
+            page = head[:22]+bytes(4)+head[26:]+sizes+body
+            if _crc(page)!=int.from_bytes(head[22:26], 'little'): return f'the page at byte {at} of {size} is damaged'
             marked = bool(head[5]&4)
-            last = at
-            at += 27+head[26]+sum(f.read(head[26]))
-        if at>size: return f'the last page is cut: {at-size} of its bytes are missing'
-        f.seek(last)
-        page = f.read()
-    if not marked: return 'the page that ends the stream is missing'
-    is_sound = _crc(page[:22]+bytes(4)+page[26:])==int.from_bytes(page[22:26], 'little')
-    return '' if is_sound else 'the last page is damaged'
+            at += 27+len(sizes)+n
+    return '' if marked else 'the page that ends the stream is missing'
 
 # %% ../../nbs/02_io.promise.ipynb #2c0e000d
 _BEGIN = {b'\x1aE\xdf\xa3':'Matroska or WebM', b'wvpk':'WavPack', b'MAC ':"Monkey's Audio",

@@ -97,7 +97,8 @@ def _why(e):
     "What kept a writer from writing; None for an error of another kind."
     if isinstance(e, OSError): return e.strerror or ' '.join(str(e).split())
     said = str(e)
-    known = 'PytorchStreamWriter' in said or 'iostream' in said or 'LibsndfileError' in type(e).__name__
+    known = any(o in said for o in ('PytorchStreamWriter', 'iostream', 'inline_container'))
+    known = known or 'LibsndfileError' in type(e).__name__
     return said.strip().splitlines()[0] if known else None
 
 @contextmanager
