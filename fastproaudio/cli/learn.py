@@ -8,8 +8,8 @@ __all__ = []
 # %% ../../nbs/39g_cli.learn.ipynb #7181ad04
 import contextlib, csv, json, tempfile
 from pathlib import Path
-from fastproaudio.cli.prepare import mixed, prepared, stereo_kind, write_mono
-from fastproaudio.cli.words import check_free, check_there, is_capture_table, is_run, no_empty_folders
+from fastproaudio.cli.prepare import prepared, stereo_kind, write_mono
+from fastproaudio.cli.words import check_there, is_capture_table, is_run, no_empty_folders
 
 # %% ../../nbs/39g_cli.learn.ipynb #b7693baa
 def do_demo(a, line):

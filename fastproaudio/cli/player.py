@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../../nbs/39e_cli.player.ipynb #e16f5e3b
 import copy, math
-from pathlib import Path
 
 # %% ../../nbs/39e_cli.player.ipynb #6517a080
 class Player:

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/39a_cli.words.ipynb #e3652f27
-import argparse, contextlib, csv, difflib, math, os, stat
+import contextlib, csv, difflib, math, os, stat
 from pathlib import Path
 
 # %% ../../nbs/39a_cli.words.ipynb #c5b04769

@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 
 from fastai.data.external import URLs, fastai_path
 from fastai.basics import *
+from ..io.whole import write_text
 from .files import audio_extensions
 from .fetch import check_sum, fetch_file, FinalFailure, parse_checksum, read_url, writing_to
 
@@ -122,6 +123,7 @@ def _is_cruft(parts): return '__MACOSX' in parts or parts[-1]=='.DS_Store' or pa
 def _write_entries(entries, out, limit):
     "Write what an archive holds below `out`; raises `ValueError` for what is not to be trusted."
     total = 0
+    n_empty = 0
     for e in entries:
         parts = _place(e.name)
         if e.kind=='link': raise ValueError(f"{e.name} is a link or a device")
@@ -131,6 +133,8 @@ def _write_entries(entries, out, limit):
             to.mkdir(parents=True, exist_ok=True)
             continue
         total += e.size
+        n_empty += e.size==0
+        if n_empty>10_000: raise ValueError("it holds more than 10,000 empty files")
         if total>limit:
             raise ValueError(f"it holds more than {limit/1e9:.3g} GB, far more than its size; "
                              "pass max_bytes= if that is right")
@@ -279,7 +283,7 @@ class _Home:
         with writing_to(dest):
             if dest.exists(): shutil.rmtree(dest)         # left by a run that was stopped between these two lines
             tmp.rename(dest)
-        self.note.write_text(dest.name)
+        write_text(self.note, dest.name)
         return dest
 
 def _warn_soundless(path):

@@ -58,12 +58,21 @@ def _open_url(
 
 # %% ../../nbs/20m_data.fetch.ipynb #a2f3ec1c
 def _blocks(r, size=2**18):
-    "The bytes of an answer, block by block."
+    "The bytes of an answer, block by block, as they come; one that drips for a minute is given up."
+    read = getattr(r, 'read1', r.read)                       # `read` waits for a whole block, however slowly it comes
+    begun = time.monotonic()
+    got = 0
     while True:
-        try: b = r.read(size)
+        try: b = read(size)
         except (OSError, http.client.HTTPException) as e: raise PassingFailure(str(e) or type(e).__name__) from None
         if not b: return
         yield b
+        got += len(b)
+        waited = time.monotonic()-begun
+        if waited>_PATIENCE_S and got<1000*waited:
+            raise PassingFailure(f'{got} bytes in {waited:.0f} s, which is no speed')
+
+_PATIENCE_S = 60. # Seconds that an answer may take to come to speed
 
 def _range_of(r): return re.fullmatch(r'bytes (\d+)-\d+/(\d+|\*)', r.headers.get('Content-Range', '').strip())
 
@@ -168,6 +177,8 @@ def try_often(
             if failed>=tries: raise FinalFailure(f'{e} ({failed} times)') from None
             time.sleep(max(min(30., wait_s*2**(failed-1)), e.wait_s))
 
+_MOST = 2**26 # Bytes of a small file
+
 def read_url(
     url:str, # Address
     tries:int=4, # Failures before it is given up
@@ -178,7 +189,12 @@ def read_url(
     def once():
         with _open_url(url, timeout_s=timeout_s) as r:
             n = _whole_size(r)
-            b = b''.join(_blocks(r))
+            blocks = []
+            for b in _blocks(r):
+                blocks.append(b)
+                if sum(map(len, blocks))>_MOST:
+                    raise FinalFailure(f'more than {_MOST>>20} MB, where a page was expected')
+            b = b''.join(blocks)
         if n is not None and len(b)!=n: raise PassingFailure(f'the connection ended after {len(b)} of {n} bytes')
         return b
     try: return try_often(once, lambda: 0, tries, wait_s)

@@ -14,14 +14,16 @@ from typing import List, Optional, Tuple
 import torch
 from torch import nn, Tensor
 from ..dsp import noise, one_thread
-from ..models.model import fact
-from .target import (check_path, ExportReport, frozen_copy, knobs_for, model_of,
-                                        say_knobs, Target, whole_folder)
-from .trust import check_torchscript, first_line, read_json
+from .target import (ExportReport, frozen_copy, knobs_for, model_of,
+                                        say_knobs, Target)
+from ..io.whole import check_path, whole_folder
+from .trust import read_json
+from .script import load_script
 from .checks import block_speeds, check_tol, over_time, pace, rate_for, speed_note
 from .block import (check_block, check_labels, check_same_length, Effect, fit_model,
                                        WaveformToLabels, WaveformToWaveform)
 from .libtorch import archive_of, check_archive, quiet
+from ..models.model import fact
 
 # %% ../../nbs/15f_export.audacity.ipynb #6c9e5ccd
 DOMAINS = ('music', 'environmental', 'speech', 'other')
@@ -160,6 +162,7 @@ class LoadedEffect(nn.Module):
     "An exported effect, loaded: maps `(channels, samples)` to `(tracks, samples)`."
     def __init__(self,
         path, # Folder that holds `model.pt` and `metadata.json`
+        trust:bool=False, # Play whatever the graph does, files included
     ):
         super().__init__()
         self.path = Path(path)
@@ -167,11 +170,7 @@ class LoadedEffect(nn.Module):
         ok,msg = validate_metadata(self.metadata)
         if not ok: raise ValueError(f"{self.path}: expected metadata that the host accepts, got\n{msg}")
         self.sr,self.multichannel = self.metadata['sample_rate'],self.metadata['multichannel']
-        check_torchscript(self.path/'model.pt')
-        try:
-            with quiet(): self.graph = torch.jit.load(str(self.path/'model.pt'), map_location='cpu')
-        except Exception as e:                              # libtorch raises whatever it meets
-            raise ValueError(f"{self.path}: expected a TorchScript model.pt, got {first_line(e, 120)}") from e
+        self.graph = load_script(self.path/'model.pt', (1, 4096), trust=trust)
 
     @torch.no_grad()
     def forward(self,
@@ -191,9 +190,10 @@ def is_audacity(
 
 def load_audacity(
     path, # Folder
+    trust:bool=False, # Play whatever the graph does, files included
 ) -> LoadedEffect: # Playable
-    "Load an exported folder; it runs as a graph, no Python code in it is executed."
-    return LoadedEffect(path)
+    "Load an exported folder; it runs as a graph of operators that were looked at."
+    return LoadedEffect(path, trust=trust)
 
 # %% ../../nbs/15f_export.audacity.ipynb #f2af2dcb
 def _graph(effect, how):
@@ -293,7 +293,7 @@ def _write_graph(folder, effect, how, meta, notes):
     faults = check_archive(io.BytesIO(archive))
     if faults: raise ValueError('libtorch 1.9 does not load it: '+'; '.join(faults))
     _write_files(folder, archive, meta, notes)
-    return load_audacity(folder)
+    return load_audacity(folder, trust=True)                    # just made here
 
 def _first_that_holds(folder, effect, ways, meta, notes, played):
     "The loaded effect, its largest difference and the way, by the first way that passes every check."
@@ -369,4 +369,5 @@ def _fields(metadata, sr, multichannel):
     return fields
 
 # %% ../../nbs/15f_export.audacity.ipynb #c0de5a01
-targets = [Target('audacity', 'hosts of the audacitorch format', export_audacity, load_audacity, is_audacity)]
+targets = [Target('audacity', 'hosts of the audacitorch format', export_audacity, load_audacity, is_audacity,
+                  program=True)]

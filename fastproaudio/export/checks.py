@@ -6,9 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/15c_export.checks.ipynb #f17c24f5
-import importlib, os, tempfile, time, warnings
-from contextlib import contextmanager
-from pathlib import Path
+import importlib, time, warnings
 
 import torch
 from torch import nn, Tensor
@@ -16,7 +14,7 @@ from ..dsp import noise, one_thread
 from ..checks import rate, real
 from ..models.model import fact
 from ..generate.sampler import generate_blocks
-from .target import frozen_copy, model_of, place_for, rate_of
+from .target import frozen_copy, model_of, rate_of
 
 # %% ../../nbs/15c_export.checks.ipynb #64fbc57c
 def fit_for(
@@ -81,32 +79,6 @@ def rate_for(
         warnings.warn(f"{target}: made for {known} Hz and written as {sr} Hz, where it sounds different; "
                       "leave sr out", stacklevel=3)
     return sr
-
-# %% ../../nbs/15c_export.checks.ipynb #2ce301f0
-def file_place(
-    path, # Where the file shall be
-    suffix:str='', # What its name must end in; '': anything
-) -> Path: # Absolute, in a folder that is there
-    "`ValueError` unless a file can be written at `path`: to be asked before long work."
-    path = place_for(path, suffix)
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a file or nothing there, got a folder; choose another name")
-    return path
-
-@contextmanager
-def whole_file(
-    path, # Where the file shall be
-    suffix:str='', # What its name must end in; '': anything
-):
-    "Gives a temporary sibling to write; it becomes `path` when the block succeeds and disappears when it fails."
-    path = file_place(path, suffix)
-    fd,tmp = tempfile.mkstemp(prefix='.export-', suffix=suffix, dir=path.parent)
-    os.close(fd)
-    try:
-        yield Path(tmp)
-        os.chmod(tmp, 0o666&path.parent.stat().st_mode)
-        os.replace(tmp, path)
-    finally: Path(tmp).unlink(missing_ok=True)
 
 # %% ../../nbs/15c_export.checks.ipynb #71563e8c
 def probes(

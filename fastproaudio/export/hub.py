@@ -9,6 +9,7 @@ __all__ = ['training_record', 'write_card', 'push_to_hub']
 import re, shutil
 from pathlib import Path
 
+from ..io.whole import write_text
 from .target import find_target, model_of, rate_of, target_of
 from .checks import need
 
@@ -91,8 +92,7 @@ def write_card(
     lines += _table('Files', 'file', 'plays in', _plays(folder))
     for r in reports: lines += ['```', str(r).replace(str(r.path), Path(r.path).name), '```', '']
     lines.append(_HOW_TO_LOAD)
-    (folder/'README.md').write_text('\n'.join(lines), encoding='utf-8')
-    return folder/'README.md'
+    return write_text(folder/'README.md', '\n'.join(lines))
 
 def _copied(folder, src):
     "Name of a sound file inside the folder."

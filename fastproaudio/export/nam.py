@@ -18,8 +18,9 @@ from ..models.nam import act_words, nam_weights, NAMWaveNet, set_nam_weights
 from ..models.nam_lstm import NAMLSTM
 from ..models.nam_other import FILMS, PLAIN, NAMConvNet, NAMFullWaveNet, NAMLinear
 from .target import ExportReport, Target
-from .checks import (block_speeds, fit_for, in_one_go, largest_difference, probes,
-                                        rate_for, speed_note, whole_file)
+from ..io.whole import whole_file
+from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
+                                        speed_note, in_one_go)
 from .nam_words import choice
 from .nam_schema import gates_of, parse_nam
 from .nam_player import is_parsed, play_nam

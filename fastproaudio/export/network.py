@@ -6,22 +6,23 @@
 __all__ = ['save_network', 'load_network']
 
 # %% ../../nbs/15r_export.network.ipynb #29ebc5af
-import importlib, io, json, math
+import importlib, inspect, io, json, math, zipfile
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import nn, Tensor
 from torch.overrides import TorchFunctionMode
 from ..checks import finite, real
 from ..models.model import rebuild, Rebuildable
-from .target import frozen_copy, model_of, whole_folder
-from .trust import check_zip, first_line, read_json, whole_number
-from .checks import rate_for
+from ..io.whole import whole_folder
+from .target import frozen_copy, model_of
+from .trust import check_pickle, check_zip, first_line, read_json, whole_number
+from .checks import predicts_next, rate_for
 from .hub import training_record
 
 # %% ../../nbs/15r_export.network.ipynb #0133b1dc
-_PARTS = ('fir', 'sample_wavenet', 'wavenet', 'tcn', 'unet', 'lstm', 'sample_lstm', 'nam', 'nam_lstm',
-          'seq2seq', 'gan', 'sidechain')
+_PARTS = ('fir', 'sample_wavenet', 'wavenet', 'tcn', 'unet', 'lstm', 'sample_lstm', 'nam', 'nam_lstm', 'seq2seq', 'gan',
+          'sidechain')
 _FORMAT = 'fastproaudio network'
 _MOST = 2**30                                               # bytes of weights
 
@@ -166,14 +167,34 @@ def _built(path, words, weights, classes):
     known = known_networks() | {c.__name__:c for c in classes}
     try:
         _check_words(words)
+        _check_kinds(words, known)
         with _AtMost(2**20+sum(v.numel() for v in weights.values())): return rebuild(words, known)
-    except (KeyError, ValueError, MemoryError, RuntimeError, TypeError, AttributeError) as e:
-        raise ValueError(f"{path}: {e}") from e
+    except (LookupError, ValueError, MemoryError, RuntimeError, TypeError, AttributeError, ArithmeticError) as e:
+        said = ' '.join(str(e).split())[:300] if isinstance(e, ValueError) else first_line(e)
+        if 'expected' not in said: said = f'expected settings that a network can be built with, got {said}'
+        raise ValueError(f"{path}: {said}") from e
+
+def _check_kinds(words, known):
+    "Raise `ValueError` for a setting of another kind than its network declares: a float or a truth value for a count."
+    cls = known.get(words.get('net')) if isinstance(words, dict) else None
+    if cls is None: return                                   # `rebuild` says it
+    declared = inspect.signature(cls.__init__).parameters
+    for k,v in words.items():
+        if isinstance(v, dict) and 'net' in v: _check_kinds(v, known)
+        p = declared.get(k)
+        is_count = p is not None and (p.annotation is int or type(p.default) is int)
+        if is_count and type(v) in (float, bool, str):
+            raise ValueError(f"{k}: expected a whole number, got {v!r}; network.json is not as it was written")
 
 def _read_weights(path):
     "Finite tensors by name, from a file that may be damaged or hostile."
     check_zip(path, _MOST)
-    try: weights = torch.load(io.BytesIO(path.read_bytes()), map_location='cpu', weights_only=True)
+    data = path.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as z:
+            for name in z.namelist():
+                if name.endswith('.pkl'): check_pickle(z.read(name))
+        weights = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except Exception as e:                                  # the unpickler raises what it likes
         raise ValueError(f"{path}: expected weights and nothing else, got {first_line(e, 100)}; "
                          "it is damaged, or should not be trusted") from e
@@ -181,10 +202,19 @@ def _read_weights(path):
     if not isinstance(weights, dict) or not all(is_named(k, v) for k,v in weights.items()):
         raise ValueError(f"{path}: expected tensors by name, got something else; it is not ours")
     for k,v in weights.items():
-        if v.numel()*v.element_size()>max(v.untyped_storage().nbytes(), 1) or v.is_sparse:
+        kind = _kind_of(v)
+        if kind: raise ValueError(f"{path}: expected plain numbers in {k[:60]}, got a {kind} tensor; it is not ours")
+        if v.numel()*v.element_size()>max(v.untyped_storage().nbytes(), 1):
             raise ValueError(f"{path}: expected {k[:60]} to be as large as it is stored; it is damaged")
         finite(v, 'weights', str(path), f" in {k[:60]}")
     return weights
+
+def _kind_of(v):
+    "What a tensor is that does not simply hold its numbers; '' for one that does."
+    if v.device.type!='cpu': return v.device.type
+    if v.is_quantized: return 'quantised'
+    if v.layout!=torch.strided: return 'sparse'
+    return 'nested' if v.is_nested else ''
 
 def _check_fit(path, weights, shapes):
     "Raise `ValueError` unless the weights are those of the network."
@@ -196,3 +226,32 @@ def _check_fit(path, weights, shapes):
     if bad:
         raise ValueError(f"{path}: expected {list(shapes[bad])} in {bad}, as network.json says, "
                          f"got {list(weights[bad].shape)}")
+
+# %% ../../nbs/15r_export.network.ipynb #22dc9f0a
+class SavedEffect(nn.Module):
+    "A saved network as a player: maps `(channels, samples)` to `(channels, samples)`."
+    def __init__(self,
+        path, # Folder that `save_network` wrote
+    ):
+        super().__init__()
+        self.path = Path(path)
+        self.model = load_network(path)
+        self.sr = self.model.sr
+        if predicts_next(self.model):
+            raise ValueError(f"{path}: expected an effect, got a network that predicts the next sample; "
+                             "play it with generate")
+
+    @torch.no_grad()
+    def forward(self,
+        x:Tensor, # `(channels, samples)` at `self.sr`
+        knobs:list=None, # Settings in 0..1; None: half of each
+    ) -> Tensor: # `(channels, samples)`
+        n_in = self.model.n_in
+        x = x.float()
+        if x.ndim!=2 or n_in not in (1, x.shape[0]):
+            raise ValueError(f"{self.path}: expected ({n_in}, samples), got {list(x.shape)}")
+        z = x[:, None] if n_in==1 else x[None]                # a mono network plays each channel
+        n_knobs = self.model.n_knobs
+        more = (torch.tensor([knobs or [.5]*n_knobs]).float().expand(len(z), -1),) if n_knobs else ()
+        y = self.model(z, *more)
+        return y.flatten(0, 1)

@@ -15,9 +15,10 @@ import torch
 from torch import nn, Tensor
 from ..models.model import AudioModel
 from .target import ExportReport, knobs_for
-from .trust import check_torchscript
-from .checks import (block_speeds, fit_for, in_one_go, largest_difference, probes,
-                                        rate_for, speed_note, whole_file)
+from .script import load_script
+from ..io.whole import whole_file
+from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
+                                        speed_note, in_one_go)
 
 # %% ../../nbs/15k_export.nn_tilde.ipynb #ce53c05a
 class Step(nn.Module):
@@ -186,7 +187,7 @@ def export_nn_tilde(
     inputs = probes(model.n_in)
     with whole_file(path, '.ts') as tmp, torch.no_grad():
         _save(LiveModel(model, sr, about), tmp)
-        live = load_nn_tilde(tmp)
+        live = load_nn_tilde(tmp, trust=True)                    # just made here
         wanted = in_one_go(lambda x: model(x, *more))
         def differs(block): return largest_difference(lambda x: live(x, block), wanted, inputs, tol, 'TorchScript')
         worst = max(map(differs, (7, 512, 4096)))
@@ -202,13 +203,11 @@ class LiveEffect(nn.Module):
     "A live TorchScript, loaded: `effect(x)` plays a whole `(channels, samples)`; `effect.graph` is the live module."
     def __init__(self,
         path, # File
+        trust:bool=False, # Play whatever the graph does, files included
     ):
         super().__init__()
-        check_torchscript(path)
+        self.graph = load_script(path, (1, 1, 4096), trust=trust)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                self.graph = torch.jit.load(str(path), map_location='cpu')
             self.path = Path(path)
             self.sr = int(self.graph.sr)
             self.latency = int(self.graph.latency)
@@ -244,15 +243,16 @@ def is_nn_tilde(
 
 def load_nn_tilde(
     path, # File
+    trust:bool=False, # Play whatever the graph does, files included
 ) -> LiveEffect: # Playable
-    "Load a live TorchScript; it runs as a graph, no Python code in it is executed."
-    return LiveEffect(path)
+    "Load a live TorchScript; it runs as a graph of operators that were looked at."
+    return LiveEffect(path, trust=trust)
 
 # %% ../../nbs/15k_export.nn_tilde.ipynb #c0de3a01
 from fastproaudio.export.target import Target
 
-targets = [Target('nn_tilde', 'nn~ (Max, Pure Data) and other hosts of live TorchScript', export_nn_tilde,
-                  load_nn_tilde, is_nn_tilde)]
+targets = [Target('nn_tilde', 'nn~ (Max, Pure Data) and other hosts of live TorchScript', export_nn_tilde, load_nn_tilde,
+                  is_nn_tilde, program=True)]
 
 # %% ../../nbs/15k_export.nn_tilde.ipynb #9d31d9c3
 def render_nn_tilde(

@@ -15,8 +15,9 @@ from torch import nn, Tensor
 from ..models.model import fact
 from .target import ExportReport, frozen_copy, model_of, Target
 from .trust import read_json
-from .checks import (block_speeds, fit_for, in_one_go, largest_difference, probes,
-                                        rate_for, speed_note, whole_file)
+from ..io.whole import whole_file
+from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
+                                        speed_note, in_one_go)
 from .graph import array_of, lstm_weights, LSTMWeights
 from .rtneural_player import guitarml_player, rtneural_player
 

@@ -6,17 +6,19 @@
 __all__ = ['export', 'target_of', 'load_effect']
 
 # %% ../../nbs/15a_export.target.ipynb #3d75069b
-import copy, importlib, os, shutil, tempfile
+import copy, importlib
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
-from ..checks import finite, is_real
-from ..models.model import fact, net_of
+from ..io.whole import check_path
+from ..models.model import net_of
+from ..checks import is_real
+from ..models.model import fact
+from ..checks import finite
 
 # %% ../../nbs/15a_export.target.ipynb #df13af70
 def model_of(
@@ -136,58 +138,6 @@ def frozen_copy(
         with torch.enable_grad(): _plain_weights(res)
     return res.requires_grad_(False)
 
-# %% ../../nbs/15a_export.target.ipynb #03781dfb
-def check_path(
-    path, # Candidate
-):
-    "Raise `ValueError` unless it is a path."
-    if not isinstance(path, (str, os.PathLike)) or not str(path).strip() or '\0' in str(path):
-        raise ValueError(f"expected a path, got {path!r}")
-
-def place_for(
-    path, # Where something shall be written
-    suffix:str='', # What its name must end in; '': anything
-) -> Path: # Absolute, in a folder that is there
-    "`ValueError` in one sentence unless something can be written at `path`."
-    check_path(path)
-    try:
-        path = Path(path).expanduser().absolute()
-        if suffix and path.suffix!=suffix:
-            raise ValueError(f"{path}: expected a name that ends in {suffix}, got {path.name!r}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(path.parent, os.W_OK): raise PermissionError(13, 'no permission')
-        if path.is_symlink() and not path.exists(): raise FileNotFoundError(2, 'a link to nothing')
-    except (OSError, RuntimeError) as e:
-        why = getattr(e, 'strerror', None) or e
-        raise ValueError(f"{path}: expected a place that can be written to, got {why}; choose another") from e
-    return path
-
-@contextmanager
-def whole_folder(
-    path, # Where the folder shall be
-):
-    "Gives a temporary sibling to fill; it becomes `path` when the block succeeds and disappears when it fails."
-    path = place_for(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path}: expected a folder or nothing there, got a file; choose another name")
-    tmp = Path(tempfile.mkdtemp(prefix='.export-', dir=path.parent))
-    try:
-        yield tmp
-        _publish(tmp, path)
-    finally: shutil.rmtree(tmp, ignore_errors=True)
-
-def _publish(tmp, path):
-    "Rename a finished folder into place; into an existing one file by file, so that what else is there (a .git) stays."
-    if path.exists():
-        card = path/'README.md'
-        if (tmp/card.name).exists() and card.is_file() and not card.read_bytes().startswith(b'---'):
-            raise ValueError(f"{card}: expected no README.md but a model card, got one without its head; "
-                             "choose a folder of its own for the model")
-        for f in sorted(tmp.iterdir()): os.replace(f, path/f.name)
-    else:
-        tmp.chmod(path.parent.stat().st_mode&0o777)         # a temporary folder is private
-        tmp.rename(path)
-
 # %% ../../nbs/15a_export.target.ipynb #2922543d
 @dataclass
 class ExportReport:
@@ -225,6 +175,7 @@ class Target:
     export:Callable # `(obj, path, **options)` to an `ExportReport`
     load:Callable # `(path)` to a module that plays `(channels, samples)`
     is_it:Callable # `(path)`: does it look like this format?
+    program:bool=False # Its files are programs, and `load` takes `trust=True` for what is not on its list
 
 # `Target` by name: those asked for before, and the user's
 _found = {}
@@ -262,13 +213,18 @@ def target_of(
     return next((name for name in TARGETS if find_target(name).is_it(Path(path))), None)
 
 def load_effect(
-    path, # What `export` wrote
+    path, # What `export` wrote, or a folder of `save_network`
+    trust:bool=False, # Of a file that is a program: play whatever it does, your files included
 ) -> nn.Module: # Maps `(channels, samples)` to `(channels, samples)`
-    "The exported effect, playable in a bare torch process."
+    "The exported effect, playable in a bare torch process; where our own network lies in the folder, that."
     check_path(path)
     path = Path(path).expanduser()
     if not path.exists(): raise ValueError(f"{path}: expected what export wrote, found nothing there")
+    own = importlib.import_module('fastproaudio.export.network')
+    if own.is_saved(path): return own.SavedEffect(path)
     name = target_of(path)
-    if name: return find_target(name).load(path)
-    raise ValueError(f"{path}: expected what export wrote for {', '.join(sorted(TARGETS))}, "
-                     "found none of their files")
+    if name is None:
+        raise ValueError(f"{path}: expected what export wrote for {', '.join(sorted(TARGETS))}, "
+                         "found none of their files")
+    target = find_target(name)
+    return target.load(path, trust=trust) if target.program else target.load(path)

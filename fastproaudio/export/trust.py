@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/15b_export.trust.ipynb #8917d7f7
-import io, json, pickle, re, zipfile
+import json, pickletools, zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -21,7 +21,9 @@ def read_json(
 ) -> dict: # Its object
     "A JSON object from a file that may be damaged or hostile; `ValueError` in one sentence."
     path = Path(path)
-    try: size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+        if not path.is_file(): raise ValueError('no file, but a folder, a pipe or a device')
     except (OSError, ValueError) as e: raise ValueError(f"{path}: expected a readable file, got {e}") from e
     if size>most:
         raise ValueError(f"{path}: expected at most {most} bytes, got {size}; this is no artefact of ours")
@@ -32,6 +34,23 @@ def read_json(
     if not isinstance(res, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(res).__name__}")
     return res
+
+def read_fields(
+    path, # File
+    most:int=2**20, # Largest size, bytes
+    **kinds, # Of the fields that it must have: `str`, `int`, `float`, `list`, `dict`
+) -> dict: # Those fields
+    "The declared fields of a JSON object, each of its kind; `ValueError` that names the first that is not."
+    held = read_json(path, most)
+    for k,kind in kinds.items():
+        v = held.get(k)
+        fits = type(v) in (int, float) if kind is float else type(v) is kind
+        if not fits:
+            raise ValueError(f"{path}: expected {k} to be {_KIND_NAMES[kind]}, got {str(v)[:40]!r}; "
+                             "the file is damaged, begin anew")
+    return {k:held[k] for k in kinds}
+
+_KIND_NAMES = {str:'text', int:'a whole number', float:'a number', list:'a list', dict:'names and values'}
 
 def whole_number(
     v, # Candidate
@@ -74,6 +93,8 @@ def check_zip(
     most_members:int=20_000, # Largest count of members
 ):
     "Raise `ValueError` unless `path` is a whole zip archive of bounded size with harmless names."
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(f"{path}: expected a file, got a folder, a pipe or a device")
     try:
         with zipfile.ZipFile(path) as z:
             _check_members(z.infolist(), most, most_members)
@@ -106,63 +127,62 @@ def first_line(
     said = str(e).strip().splitlines() or ['']
     return f"{type(e).__name__}: {said[0][:most]}"
 
-# %% ../../nbs/15b_export.trust.ipynb #082a0b60
-class _Stub:
-    "Stands for every class of a pickle; remembers how it was made."
-    def __init__(self, *args): self.args = args
-    def __setstate__(self, state): self.state = state
-    def __setitem__(self, k, v): pass
-    def append(self, v): pass
-    def extend(self, v): pass
+# %% ../../nbs/15b_export.trust.ipynb #c0de2b02
+_MUTATES = {'APPEND', 'APPENDS', 'SETITEM', 'SETITEMS', 'ADDITEMS', 'BUILD'}
 
-_WIDTHS = dict(FloatStorage=4, DoubleStorage=8, LongStorage=8, IntStorage=4, ShortStorage=2, CharStorage=1,
-               ByteStorage=1, BoolStorage=1, HalfStorage=2, BFloat16Storage=2)
+class _Depths:
+    "How deep the things of a pickle are nested, from its opcodes: each is a cell on the stack that holds its depth."
+    def __init__(self, most):
+        self.most = most
+        self.stack = []
+        self.memo = {}
+        self.fetched = set() # cells that came from the memo
 
-class _Inspector(pickle.Unpickler):
-    "Reads a pickle of TorchScript without making anything of it; `ValueError` for a tensor that leaves its storage."
-    def __init__(self, data, sizes, folder):
-        super().__init__(io.BytesIO(data))
-        self.sizes = sizes
-        self.folder = folder
+    def step(self, op, arg):
+        name = op.name
+        if name=='MARK': self.stack.append(None)
+        elif name=='MEMOIZE': self.memo[len(self.memo)] = self.stack[-1]
+        elif name.endswith('PUT'): self.memo[arg] = self.stack[-1]
+        elif name.endswith('GET'):
+            self.stack.append(self.memo[arg])
+            self.fetched.add(id(self.memo[arg]))
+        elif name in _MUTATES: self.grow(self.popped(op))
+        else: self.make(self.popped(op), len(op.stack_after))
 
-    def find_class(self, module, name):
-        if name.startswith('_rebuild_tensor'): return self.tensor
-        return type(name, (_Stub,), {})
+    def popped(self, op):
+        "What an opcode takes off the stack, lowest first."
+        n = len(op.stack_before)
+        taken = []
+        if pickletools.stackslice in op.stack_before:
+            while (cell := self.stack.pop()) is not None: taken.append(cell)
+            n -= 2
+        return [self.stack.pop() for _ in range(n)][::-1]+taken
 
-    def persistent_load(self, pid):
-        _,kind,key,_,n = pid
-        width = _WIDTHS.get(getattr(kind, '__name__', ''))
-        if width is None: raise ValueError(f"expected a storage of numbers, got {str(kind)[:40]}")
-        have = self.sizes.get(f'{self.folder}/{key}', -1)
-        if n<0 or have<n*width:
-            raise ValueError(f"expected {n} numbers in {self.folder}/{key}, got {have} bytes")
-        return n
+    def grow(self, cells):
+        target,*more = cells
+        if id(target) in self.fetched: raise ValueError("expected things that are finished before they are shared")
+        target[0] = max([target[0], *(1+c[0] for c in more)])
+        self.check(target)
+        self.stack.append(target)
 
-    def tensor(self, n, offset, shape, stride, *_):
-        reach = offset+1+sum((a-1)*b for a,b in zip(shape, stride))
-        whole = offset>=0 and len(shape)==len(stride) and min([*shape, *stride, 0])>=0
-        if not whole or (0 not in shape and reach>n):
-            raise ValueError(f"expected a tensor inside its {n} numbers, got {list(shape)} at {offset}")
-        return _Stub()
+    def make(self, cells, n):
+        cell = [1+max((c[0] for c in cells if c), default=0)]
+        self.check(cell)
+        self.stack += [cell]*n
 
-_FILES = re.compile(rb'torch\.(save|load|from_file)\b|ops\.(?!prim\b|aten\b)\w+|ops\.aten\.(save|load|from_file)\b')
+    def check(self, cell):
+        if cell[0]>self.most: raise ValueError(f"expected at most {self.most} levels of nesting, got more")
 
-def check_torchscript(
-    path, # Archive
+def check_pickle(
+    data:bytes, # A pickle; nothing of it is made
+    most_depth:int=300, # Levels of nesting
+    most:int=1_000_000, # Opcodes
 ):
-    "Raise `ValueError` unless it is whole TorchScript, tensors inside their storages, code only tensor operators."
-    check_zip(path)
+    "Raise `ValueError` unless a pickle is whole, short and flat enough for any reader."
+    depths = _Depths(most_depth)
     try:
-        with zipfile.ZipFile(path) as z:
-            sizes = {i.filename:i.file_size for i in z.infolist()}
-            root = next(n for n in sizes if n.endswith('/data.pkl')).split('/')[0]
-            for folder in (f'{root}/data', f'{root}/constants'):
-                if f'{folder}.pkl' in sizes: _Inspector(z.read(f'{folder}.pkl'), sizes, folder).load()
-            for name in sizes:
-                found = _FILES.search(z.read(name)) if name.endswith('.py') else None
-                if found:
-                    raise ValueError("expected tensor operators only, "
-                                     f"got {found[0].decode()!r} in {name[:60]}")
-    except Exception as e:                                  # a pickle can raise anything
-        raise ValueError(f"{path}: expected a TorchScript archive that can be trusted, "
-                         f"got {first_line(e, 120)}") from e
+        for i,(op,arg,_) in enumerate(pickletools.genops(data)):
+            if i>=most: raise ValueError(f"expected at most {most} steps, got more")
+            if op.name not in ('PROTO', 'FRAME', 'STOP'): depths.step(op, arg)
+    except ValueError: raise
+    except Exception as e: raise ValueError(f"expected a whole pickle, got {first_line(e, 80)}") from e

@@ -6,7 +6,7 @@
 __all__ = ['AudioInfo', 'audio_info']
 
 # %% ../../nbs/02a_io.headers.ipynb #deba649d
-import hashlib, os, sys, uuid, warnings, zipfile, zlib, stat
+import hashlib, os, sys, warnings, zipfile, zlib, stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import soundfile as sf
+from .promise import kind_of, ogg_fault, sound_bytes
+from .whole import part_name, shown
 
 # %% ../../nbs/02a_io.headers.ipynb #5f03711e
 def cache_folder() -> Path: # Where indexes lie
@@ -27,8 +29,8 @@ def cache_folder() -> Path: # Where indexes lie
 # %% ../../nbs/02a_io.headers.ipynb #195a108a
 _version = 1
 _columns = ('mtime', 'size', 'sr', 'n', 'n_ch', 'kind')
-_broken = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error, UnicodeError,
-           NotImplementedError)
+_broken = (OSError, ValueError, TypeError, OverflowError, MemoryError, LookupError, EOFError, zipfile.BadZipFile,
+           zlib.error, NotImplementedError)
 
 class HeaderIndex:
     "Headers of the files below a folder, by their paths from there: `(mtime_ns, size, sr, n, n_ch, format, subtype)`."
@@ -63,7 +65,9 @@ class HeaderIndex:
             if int(z['version'])!=_version or str(z['root'])!=self.root: return None
             names = _unpack(z['names'])
             kinds = [tuple(k.split(' ', 1)) for k in _unpack(z['kinds'])]
-            columns = [z[k].tolist() for k in _columns]
+            arrays = [z[k] for k in _columns]
+        if not _are_headers(arrays, len(kinds)): return None
+        columns = [a.tolist() for a in arrays]
         if {len(c) for c in columns}!={len(names)}: return None
         return {name:(*numbers, *kinds[kind]) for name,*numbers,kind in zip(names, *columns)}
 
@@ -96,7 +100,7 @@ class HeaderIndex:
         "Write what is new, together with what another process has written since."
         if not self.changed: return True
         if self.stamp!=_index_stamp(self.path): self._load()
-        part = self.path.with_name(f'.{uuid.uuid4().hex[:12]}.part')
+        part = part_name(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(part, 'wb') as f: np.savez(f, **self._arrays())
@@ -117,6 +121,13 @@ class HeaderIndex:
         rows = np.array([(*header[:5], code[header[5:]]) for header in self.d.values()], np.int64).reshape(-1, 6)
         return dict(version=_version, root=self.root, names=_pack(self.d), kinds=_pack(map(' '.join, kinds)),
                     **dict(zip(_columns, rows.T)))
+
+def _are_headers(arrays, n_kinds):
+    "Are these columns of whole numbers that headers can have?"
+    if not all(a.dtype.kind in 'iu' and a.ndim==1 for a in arrays): return False
+    most = dict(sr=10**7, n=2**40, n_ch=1024, kind=n_kinds-1)
+    least = dict(sr=1, n=0, n_ch=1, kind=0)
+    return all(((a>=least[k])&(a<=most[k])).all() for k,a in zip(_columns, arrays) if k in most)
 
 def _pack(names): return np.frombuffer('\0'.join(names).encode('utf-8', 'surrogateescape'), np.uint8)
 def _unpack(packed): return bytes(packed).decode('utf-8', 'surrogateescape').split('\0')
@@ -224,29 +235,10 @@ class AudioInfo:
         return self.subtype in ('PCM_16', 'PCM_S8', 'PCM_U8')
 
 # %% ../../nbs/02a_io.headers.ipynb #72a94df5
-def _wav_promise(
-    path:Path, # A RIFF, RF64 or RIFX file
-) -> tuple: # Bytes of sound promised (None if it does not say), bytes there
-    "Size of the `data` chunk by the header and by the file; EBU Tech 3306 for RF64."
-    with open(path, 'rb') as f:
-        order = 'big' if f.read(12)[:4]==b'RIFX' else 'little'
-        size64 = None
-        while len(head := f.read(8))==8:
-            name = head[:4]
-            size = int.from_bytes(head[4:], order)
-            if name==b'ds64':
-                size64 = int.from_bytes(f.read(16)[8:], 'little')
-                f.seek(-16, 1)
-            if name==b'data':
-                if size==0xFFFFFFFF: size = size64
-                return size, os.path.getsize(path)-f.tell()
-            f.seek(size+size%2, 1)
-    return None,0
-
 def _flac_is_whole(info):
     "Whether the last sample of a FLAC can be read."
     try:
-        with sf.SoundFile(info.path) as f:
+        with sf.SoundFile(os.fsencode(info.path)) as f:
             f.seek(info.n-1)
             return len(f.read(1))==1
     except sf.LibsndfileError: return False
@@ -259,18 +251,31 @@ def _check_complete(
         raise ValueError(f"{info.path}: expected a header that says how long the sound is, got none "
                          "(the file was written into a pipe); convert it again into a file")
     cut = "copy the file again, or open and save it in an audio editor to keep what is there"
-    if info.format in ('WAV', 'WAVEX', 'RF64'):
-        promised,there = _wav_promise(info.path)
-        if promised is None: return
-        if there-promised>=2**32-2**16:
-            raise ValueError(f"{info.path}: grew past the 4 GB that a WAV can count: the header promises "
-                             f"{promised/1e9:.2f} GB of sound, the file holds {there/1e9:.2f} GB; "
-                             "convert it to .rf64 with a tool that ignores the header")
-        if there<promised:
-            raise ValueError(f"{info.path}: truncated: the header promises {promised} bytes of sound, "
-                             f"the file holds {there}; {cut}")
-    elif info.format=='FLAC' and info.n>0 and not _flac_is_whole(info):
+    size = os.path.getsize(info.path)
+    most = 50*size+2**16 if info.subtype.startswith('MPEG') else 20_000*size+2**20
+    if info.n>most:
+        raise ValueError(f"{info.path}: damaged: the header promises {info.n} samples, "
+                         f"which {size} bytes cannot hold; "
+                         "convert it anew from where it came")
+    promised,there = sound_bytes(info.path, info.format)
+    if promised is not None: _check_bytes(info, promised, there, cut)
+    if info.format=='FLAC' and info.n>0 and not _flac_is_whole(info):
         raise ValueError(f"{info.path}: truncated: the header promises {info.n} samples, the file holds less; {cut}")
+    fault = ogg_fault(info.path) if info.format=='OGG' else ''
+    if fault: raise ValueError(f"{info.path}: truncated or damaged: {fault}; {cut}")
+
+def _check_bytes(info, promised, there, cut):
+    "Raise `ValueError` if a file holds less sound than its header promises, or more than it can count."
+    if info.format in ('WAV', 'WAVEX', 'RF64') and there-promised>=2**32-2**16:
+        raise ValueError(f"{info.path}: grew past the 4 GB that a WAV can count: the header promises "
+                         f"{promised/1e9:.2f} GB of sound, the file holds {there/1e9:.2f} GB; "
+                         "convert it to .rf64 with a tool that ignores the header")
+    if there<promised:
+        raise ValueError(f"{info.path}: truncated: the header promises {promised} bytes of sound, "
+                         f"the file holds {there}; {cut}")
+    if promised==0 and there>0 and info.format in ('WAV', 'WAVEX'):
+        raise ValueError(f"{info.path}: its recorder was cut off: the header promises no sound, and {there} bytes lie "
+                         "behind it; recover_audio(path, 'new.wav') writes them into a whole file")
 
 # %% ../../nbs/02a_io.headers.ipynb #8c047c11
 def _check_openable(
@@ -279,6 +284,9 @@ def _check_openable(
     "Raise `ValueError` unless `path` is a file that may be read."
     if os.path.isdir(path):
         raise ValueError(f"{path}: expected an audio file, got a directory; `get_audio_files` lists the files in it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{shown(path)}: expected an audio file, got a pipe or a device; "
+                         "write the sound into a file first")
     try:
         with open(path, 'rb') as f: f.read(1)
     except FileNotFoundError:
@@ -290,10 +298,12 @@ def _check_openable(
 
 def _read_info(path):
     "What the header of a file says, read from it."
-    try: i = sf.info(str(path))
+    try: i = sf.info(os.fsencode(path))
     except sf.LibsndfileError as e:
-        raise ValueError(f"{path}: expected an audio file (WAV, FLAC, OGG, MP3, AIFF), got something "
-                         f"libsndfile cannot read ({e.error_string.strip()}); convert it, or leave it out") from None
+        what = kind_of(path) or 'something'
+        raise ValueError(f"{shown(path)}: expected an audio file (WAV, FLAC, OGG, MP3, AIFF), got {what} "
+                         f"libsndfile cannot read ({' '.join(e.error_string.split())}); "
+                         "convert it, or leave it out") from None
     info = AudioInfo(path, i.samplerate, i.frames, i.channels, i.format, i.subtype)
     _check_complete(info)
     if info.n==0: raise ValueError(f"{path}: expected sound, got a file of zero samples; leave it out")
@@ -322,5 +332,5 @@ def audio_info(
     path = path if isinstance(path, Path) else Path(path)
     try: s = os.stat(path)
     except (OSError, ValueError): s = None
-    if s is None or stat.S_ISDIR(s.st_mode) or not os.access(path, os.R_OK): _check_openable(path)
+    if s is None or not stat.S_ISREG(s.st_mode) or not os.access(path, os.R_OK): _check_openable(path)
     return _info(path, s.st_mtime_ns, s.st_size)

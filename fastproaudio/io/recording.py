@@ -54,7 +54,7 @@ class _Handles(threading.local):
         if key in self.d:
             self.d.move_to_end(key)
             return self.d[key]
-        self.d[key] = f = _Reader(key[0])
+        self.d[key] = f = _Reader(os.fsencode(key[0]))
         if len(self.d)>self.size: self.d.popitem(last=False)[1].close()
         return f
 

@@ -6,7 +6,7 @@
 __all__ = ['Live']
 
 # %% ../../nbs/11f_live.live.ipynb #fdce5a53
-import copy, importlib.util
+import copy, importlib.util, threading
 
 import numpy as np
 import torch
@@ -126,6 +126,7 @@ class Live:
         if bs<1: raise ValueError(f"expected bs of at least 1, got {bs}")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.bs = bs
+        self.busy = threading.Lock() # held while a block is played
         self.engine = _engine_for(model, engine)
         self.n_in,self.n_out = model.n_in,model.n_out
         self.n_knobs = model.n_knobs
@@ -155,15 +156,34 @@ class Live:
         knobs=None, # Settings from now on; None: as before
     ) -> 'Live': # Itself
         "Forget what was heard: before the next block there was silence."
-        if knobs is not None: self.knobs = self._knobs(knobs)
-        self.player.reset(self.knobs)
+        if not self.busy.acquire(blocking=False):
+            raise ValueError("expected one thread at a time, got a reset while a block is played; "
+                             "give each thread a Live of its own")
+        try:
+            if knobs is not None: self.knobs = self._knobs(knobs)
+            self.player.reset(self.knobs)
+        finally: self.busy.release()
         return self
 
     def __call__(self,
         x, # The next block, tensor or array: `(n_in, n)`, or `(bs, n_in, n)`; any `n`
         knobs=None, # Settings from now on, or curves `(bs, n_knobs, n)` through this block; None: as before
     ): # The same form with `n_out` channels, `latency` samples late
-        "Play a block."
+        "Play a block; `ValueError` while another thread plays one: two at once would mix their sounds."
+        if not self.busy.acquire(blocking=False):
+            raise ValueError("expected one thread at a time, got a second one while a block is played; "
+                             "give each thread a Live of its own")
+        try: return self._play(x, knobs)
+        finally: self.busy.release()
+
+    def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k!='busy'}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.busy = threading.Lock()
+
+    def _play(self, x, knobs):
+        "A block, by the player."
         t = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
         z = t[None] if t.ndim==2 and self.bs==1 else t
         if z.ndim!=3 or z.shape[:2]!=(self.bs, self.n_in):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ..io.whole import whole_file
 from .sound import listen, Sound
 from .coherence import smooth
 from .latency import meet
@@ -82,10 +83,10 @@ class PairCheck:
         "Write the page that `show` draws."
         import matplotlib.pyplot as plt
         fig = self.show()
-        try: fig.savefig(path, dpi=110)
-        except OSError as e:
-            why = e.strerror or e
-            raise ValueError(f"{path}: cannot be written: {why}; check the folder and the space") from None
+        if not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"{path}: cannot be written: no such folder; make it first")
+        try:
+            with whole_file(path) as tmp: fig.savefig(tmp, dpi=110)
         finally: plt.close(fig)
         return Path(path)
 

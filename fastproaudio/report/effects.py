@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 from fastai.basics import *
+from ..io.whole import whole_file, write_text
 from ..io.writers import write_audio
 from ..losses.waves import mae, whole_esr
 from ..losses.spectra import stft_distance
@@ -225,7 +226,8 @@ def write_report(
     for name,o in (('dry', x), ('wet', y), ('predicted', pred)):
         write_audio(out/f'{name}.wav', cast(o, Tensor).clamp(-1, 1), report.sr)
     fig = plot_effect(x, y, pred, report.sr, title=title)
-    fig.savefig(out/'picture.png', dpi=110)
-    plt.close(fig)
-    (out/'report.md').write_text(report.markdown())
+    try:
+        with whole_file(out/'picture.png') as tmp: fig.savefig(tmp, dpi=110)
+    finally: plt.close(fig)
+    write_text(out/'report.md', report.markdown())
     return out

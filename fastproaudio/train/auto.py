@@ -13,8 +13,8 @@ from fastai.basics import *
 from ..io.headers import audio_info
 from ..losses.waves import ESRLoss
 from ..models.fir import FIR
-from ..export.trust import read_json
-from ..export.checks import whole_file
+from ..export.trust import read_fields
+from ..io.whole import alone_in, whole_file
 from ..export.network import load_network
 from ..data.splits import part_of_name
 from ..data.loaders import AudioDataLoaders
@@ -188,7 +188,7 @@ class EffectRun:
         "What a run that was cut off had decided."
         if not (self.out/_NOTES).exists():
             raise ValueError(f"{self.out}: expected a run that was cut off, found none; train without resume")
-        return read_json(self.out/_NOTES)
+        return read_fields(self.out/_NOTES, name=str, tried=dict, minutes=float)
 
     def _write_notes(self, name, tried):
         self.notes = dict(name=name, tried=tried, minutes=self.minutes_left)
@@ -297,8 +297,8 @@ def train_effect(
     **kwargs # For the loaders: `align`, `valid_pct`, `sr`, `resample`, `n_ch`, `knobs`, ...
 ) -> Trained: # With its folder
     "Learn an effect from recordings of its input and its output, and leave network, report and sounds in a folder."
-    return EffectRun(inputs, targets, out, minutes, net, test, seed, resume, quiet, clock, force,
-                     kwargs).run()
+    with alone_in(out):
+        return EffectRun(inputs, targets, out, minutes, net, test, seed, resume, quiet, clock, force, kwargs).run()
 
 # %% ../../nbs/31n_train.auto.ipynb #dc8599f3
 def load_trained(

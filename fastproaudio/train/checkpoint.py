@@ -12,8 +12,9 @@ from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from torch.serialization import safe_globals
 from fastai.basics import *
 from fastai.callback.core import *
-from ..models.model import net_of
+from ..io.whole import part_name, sweep
 from .run import check_same, inner_dl, run_id
+from ..models.model import net_of
 
 # %% ../../nbs/31b_train.checkpoint.ipynb #b6477118
 class _NotPlain(Exception): "For what cannot be kept as plain data."
@@ -154,7 +155,8 @@ def write_checkpoint(
     keep:bool=True, # What has the name now becomes `NAME.previous.pth`
 ):
     "Write a checkpoint, whole or not at all."
-    part = file.with_name(f'.{file.stem}.part')
+    sweep(file.parent)
+    part = part_name(file).with_suffix('.part')
     buf = io.BytesIO()
     torch.save(state, buf)
     try:

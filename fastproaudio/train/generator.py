@@ -9,6 +9,7 @@ __all__ = ['train_generator']
 import sys, time
 
 from fastai.basics import *
+from ..io.whole import write_text
 from ..io.writers import write_audio
 from ..models.model import fact
 from ..models.sample_wavenet import SampleWaveNet
@@ -54,7 +55,7 @@ def train_generator(
                          "take another seed, or sound at a lower level")
     save_network(learn, out, bits_per_sample=bits, job='generate')
     page = _bits_page(net, bits, first(cb for cb in learn.cbs if isinstance(cb, NextBaselines)).scores or {})
-    (out/'report.md').write_text(page+'\n')
+    write_text(out/'report.md', page+'\n')
     write_audio(out/'generated.wav', learn.generate(int(seconds*learn.dls.sr), seed=seed), learn.dls.sr)
     if not quiet: print(f'{page}\n{out}: network.json, weights.pt, report.md, generated.wav')
     return learn

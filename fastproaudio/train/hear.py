@@ -13,9 +13,12 @@ import soundfile as sf
 from fastai.torch_core import rank_distrib
 from fastai.basics import *
 from fastai.callback.core import *
-from ..models.model import fact, net_of, unpadded
+from ..io.whole import write_bytes, write_text
+from ..models.model import unpadded
 from .run import inner_dl
 from .checkpoint import is_fit, same_rng
+from ..models.model import net_of
+from ..models.model import fact
 
 # %% ../../nbs/31h_train.hear.ipynb #94e878cc
 @dataclass
@@ -98,11 +101,9 @@ class _Folder(_Place):
 
     def log(self, step, metrics, heard): # noqa: ARG002 they are in the history
         for o in heard:
-            for k,clip in self.new(o): (self.where/_wav_name(o.name, k, step)).write_bytes(clip.wav)
-            (self.where/f'{o.name}_{step:05d}.png').write_bytes(o.picture.png)
-        part = self.where/'.index.part'
-        part.write_text(_page(self.where, self.history), encoding='utf-8')
-        part.replace(self.where/'index.html')
+            for k,clip in self.new(o): write_bytes(self.where/_wav_name(o.name, k, step), clip.wav)
+            write_bytes(self.where/f'{o.name}_{step:05d}.png', o.picture.png)
+        write_text(self.where/'index.html', _page(self.where, self.history))
 
 def _wav_name(name, k, step): return f'{name}_{k}.wav' if k in _FIXED else f'{name}_{k}_{step:05d}.wav'
 

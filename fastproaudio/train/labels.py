@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from fastai.basics import *
 from fastai.callback.schedule import *
+from ..io.whole import write_text
 from ..models.classifier import SoundClassifier
 from ..export.block import WaveformToLabels
 
@@ -149,21 +150,28 @@ def write_labels(
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"{path}: expected an existing folder, got {path.parent}; make it first")
-    path.write_text(''.join(lines), encoding='utf-8')
-    return path
+    return write_text(path, ''.join(lines))
 
 def read_labels(
     path:str|Path, # An Audacity label track
 ) -> list: # `SoundEvent(label, start, end)`, seconds
     "Read an Audacity label track; lines about frequencies are passed over."
+    try: text = Path(path).read_text(encoding='utf-8')
+    except OSError as e:
+        raise ValueError(f"{path}: expected a label track, got '{e.strerror or e}'; check the name") from e
+    except UnicodeError as e:
+        raise ValueError(f"{path}: expected a label track in UTF-8, got other bytes; save it again as UTF-8") from e
     out = []
-    for i,line in enumerate(Path(path).read_text(encoding='utf-8').splitlines(), 1):
+    for i,line in enumerate(text.split('\n'), 1):
         if not line.strip() or line.startswith('\\'): continue
-        parts = line.split('\t')
-        try: out.append(SoundEvent(parts[2].strip(), float(parts[0]), float(parts[1])))
+        parts = line.rstrip('\r').split('\t')
+        try: start,end,name = float(parts[0]),float(parts[1]),parts[2].strip()
         except (IndexError, ValueError):
             raise ValueError(f"{path}: expected start, end and label with tabs between them in line {i}, "
-                             f"got {line!r}") from None
+                             f"got {line[:80]!r}") from None
+        if len(parts)>3 or not (math.isfinite(start) and math.isfinite(end) and 0<=start<=end):
+            raise ValueError(f"{path}: expected 0 <= start <= end and one label in line {i}, got {line[:80]!r}")
+        out.append(SoundEvent(name, start, end))
     return out
 
 def event_f1(
