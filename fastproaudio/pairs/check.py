@@ -16,7 +16,7 @@ from .latency import meet
 from .exact import pinpoint
 from .drift import follow
 from .order import order_evidence, swapped
-from .motion import unlearnable
+from .motion import pitch_note, unlearnable
 from .problems import (count, different_problem, file_problems, form_problems, gap_problem,
                                          hole_problems, length_problem, order_problem, remarks, short_note,
                                          time_problems)
@@ -167,6 +167,7 @@ def check_pair(
     check.problems += length_problem(dry, wet)+different_problem(check, timing)
     check.notes += short_note(check, timing)
     if timing.sure: _check_in_time(check, dry, wet, timing, quick)
+    elif not quick and wet.sr==dry.sr: check.notes += pitch_note(dry, wet, 0)
     return check
 
 # %% ../../nbs/14h_pairs.check.ipynb #0bd62429

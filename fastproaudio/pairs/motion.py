@@ -231,7 +231,7 @@ def _mains(dry, wet):
         for k in range(1, 7):
             own = _standing_out(px, freqs, k*base)[1]
             power,ratio = _standing_out(py, freqs, k*base)
-            if ratio>100 and own<30: lines[k*base] = power
+            if ratio>20 and own<.2*ratio: lines[k*base] = power
         if len(lines)>=2 and min(lines)<=2*base and sum(lines.values())>best[1]:
             best = base,sum(lines.values()),tuple(lines)
     return best
@@ -275,28 +275,42 @@ def idle_sound(
 # %% ../../nbs/14ga_pairs.motion.ipynb #13e00013
 _HEARD_DB = -80. # Below it, idle sound is not worth a sentence
 
+def pitch_note(
+    dry:Sound, # What went in
+    wet:Sound, # What came out, at the same rate
+    latency:int, # Samples by which it is late, or nearly
+) -> list: # Of `Problem`
+    "The sentence for a pitch that is moved."
+    pitch = pitch_moved(dry, wet, latency)
+    if not pitch: return []
+    return [Problem(f"the pitch is moved by {pitch:+.1f} semitones: networks that keep time with the dry do not learn that"
+                    "; use a pitch shifter", 'pitch')]
+
+def _move_note(moves):
+    "The sentence for what moves by itself."
+    if not moves.rate_hz: return []
+    return [Problem(f"the effect changes its {moves.what} by itself, {moves.rate_hz:.2f} times a second, as tremolo, phaser or "
+                    "chorus do, and the dry does not say when: a network learns the mean of it at best"
+                    "; record it with the modulation off", 'moves')]
+
+def _idle_notes(idle):
+    "The sentences for hum and noise."
+    out = []
+    if idle.mains_hz and idle.hum_db>_HEARD_DB:
+        lines = ', '.join(map(str, idle.lines))
+        out.append(Problem(f"the wet hums at {idle.hum_db:.0f} dBFS ({lines} Hz), which is not learned"
+                           "; look for a ground loop or a bad cable and record it again", 'hum'))
+    if idle.noise_db>_HEARD_DB:
+        out.append(Problem(f"the wet has noise of its own at {idle.noise_db:.0f} dBFS, which is not learned: it bounds the "
+                           "error from below; lower the gain before the noise if you can", 'noise'))
+    return out
+
 def unlearnable(
     dry:Sound, # What went in, listened to
     wet:Sound, # What came out, at the same rate, listened to
     latency:int, # Samples by which it is late
 ) -> list: # Of `Problem`: `moves`, `pitch`, `hum`, `noise`
     "What a network cannot learn from these two recordings, a sentence each."
-    out = []
-    pitch = pitch_moved(dry, wet, latency)
-    moves = Movement() if pitch else movement(dry, wet, latency)
-    idle = idle_sound(dry, wet, latency)
-    if pitch:
-        out.append(Problem(f"the pitch is moved by {pitch:+.1f} semitones: networks that keep time with the dry do not learn that"
-                           "; use a pitch shifter", 'pitch'))
-    if moves.rate_hz:
-        out.append(Problem(f"the effect changes its {moves.what} by itself, {moves.rate_hz:.2f} times a second, as tremolo, phaser or "
-                           "chorus do, and the dry does not say when: a network learns the mean of it at best"
-                           "; record it with the modulation off", 'moves'))
-    if idle.mains_hz and idle.hum_db>_HEARD_DB:
-        lines = ', '.join(map(str, idle.lines))
-        out.append(Problem(f"the wet hums at {idle.hum_db:.0f} dBFS ({lines} Hz), which is not learned"
-                           "; look for a ground loop or a bad cable if you want to hear less of it in comparisons", 'hum'))
-    if idle.noise_db>_HEARD_DB:
-        out.append(Problem(f"the wet has noise of its own at {idle.noise_db:.0f} dBFS, which is not learned: it bounds the error from "
-                           "below; lower the gain before the noise if you can", 'noise'))
-    return out
+    out = pitch_note(dry, wet, latency)
+    if not out: out += _move_note(movement(dry, wet, latency))
+    return out+_idle_notes(idle_sound(dry, wet, latency))
