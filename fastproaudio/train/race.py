@@ -13,26 +13,33 @@ from ..models.fir import FIR
 from .progress import in_silence, last_score, TimeLine
 
 # %% ../../nbs/31ma_train.race.ipynb #13b00006
+_FIXED = 3. # A filter that learns no more wins if its error is this many times smaller
+
 def _judge(learn):
     "Error-to-signal ratio on the validation part, as it is."
-    with in_silence(learn): learn.validate()
-    return last_score(learn) if learn.recorder.values else math.inf
+    with in_silence(learn): values = learn.validate()
+    return float(values[1+[m.name for m in learn.metrics].index('esr')])
 
 def _worth(score): return score if math.isfinite(score) else math.inf
 
 def _learn(learn, label, minutes, make_cbs, quiet, kwargs):
     "Let one learn, and say how good it is; one that cannot is out of the race."
-    if isinstance(learn.model, FIR): return _judge(learn)
     line = [] if quiet else [TimeLine(label)]
     with in_silence(learn): learn.fit_for(minutes, cbs=[*make_cbs(), *line], **kwargs)
     return _worth(last_score(learn))
+
+def ranked(
+    rounds:list, # For each round name to ESR
+) -> dict: # Name to its last ESR, who stayed longest first
+    "The order in which a race ended."
+    last = {k:v for one in rounds for k,v in one.items()}
+    return dict(sorted(last.items(), key=lambda o: (-sum(o[0] in one for one in rounds), o[1])))
 
 def race_table(
     rounds:list, # For each round name to ESR
 ) -> str: # Lines
     "The race as a table, the winner first."
-    last = {k:v for one in rounds for k,v in one.items()}
-    order = sorted(last, key=lambda k: (-sum(k in one for one in rounds), last[k]))
+    order = list(ranked(rounds))
     wide = max(len(k) for k in order)
     head = f"{'network':{wide}}  "+'  '.join(f'round {i+1}' for i in range(len(rounds)))
     def cell(one, k): return f'{one[k]:7.4f}' if k in one else 7*' '
@@ -47,18 +54,19 @@ def race(
     **kwargs # For `fit_for`
 ) -> dict: # Name to its last ESR on the validation set, the winner first
     "Let networks learn for equally long, round by round, half of them fewer each time."
-    left = list(learners)
-    n_learn = sum(not isinstance(o.model, FIR) for o in learners.values())
-    n_rounds = max(1, math.ceil(math.log2(max(2, n_learn))))
+    fixed = [k for k,o in learners.items() if isinstance(o.model, FIR)]
+    left = [k for k in learners if k not in fixed]
+    n_rounds = max(1, math.ceil(math.log2(max(2, len(left)))))
+    done = {k:_judge(learners[k]) for k in fixed}
     rounds = []
     for i in range(n_rounds):
-        running = [k for k in left if not isinstance(learners[k].model, FIR)]
-        part = minutes/n_rounds/max(1, len(running))
+        if not left: break
+        part = minutes/n_rounds/len(left)
         scores = {k:_learn(learners[k], f'round {i+1}, {k}', part, make_cbs, quiet, kwargs) for k in left}
-        rounds.append(dict(sorted(scores.items(), key=lambda o: o[1])))
-        keep = math.ceil(len(left)/2)
-        left = sorted(list(rounds[-1])[:keep], key=list(learners).index)
-        if len(left)==1: break
-    if not quiet: say(race_table(rounds))
-    last = {k:v for one in rounds for k,v in one.items()}
-    return dict(sorted(last.items(), key=lambda o: (-sum(o[0] in one for one in rounds), o[1])))
+        rounds.append(scores | (done if i==0 else {}))
+        left = sorted(scores, key=scores.get)[:math.ceil(len(left)/2)]
+    if not quiet: say(race_table(rounds or [done]))
+    nets = ranked([{k:v for k,v in one.items() if k not in fixed} for one in rounds])
+    best = next(iter(nets.values()), math.inf)
+    ahead = {k:v for k,v in done.items() if _FIXED*v<best}
+    return ahead | nets | done
