@@ -15,7 +15,7 @@ from .problems import Problem
 from .sound import common_frames, Sound
 
 # %% ../../nbs/14ga_pairs.motion.ipynb #13e00006
-_LONGEST = 40. # Seconds that are looked at: an oscillator of some tenths of a hertz turns often enough in them
+_LONGEST = 40. # Most seconds that are looked at
 _BANDS = 16 # A third of an octave each, about
 _PASTS = (1, 2, 4, 8, 16, 26) # Frames of past whose level may explain a gain
 
@@ -55,7 +55,7 @@ class View:
     levels:np.ndarray # dB of the dry's bands
     hop_s:float # Seconds from frame to frame
     n_harmonics:int # Of the wave that is fitted
-    sure:float # Part that must follow a clock; where nothing moves, .12 and .29 were the most that was seen, on a drum loop of 12 s
+    sure:float # Part that must follow a clock; still effects on a drum loop of 12 s had at most .12 (gains), .29 (delays)
 
 def _spectra(dry, wet, latency, frame_s):
     "Frames of both, the wet moved, and the frequencies of their bins."
@@ -283,14 +283,14 @@ def pitch_note(
     "The sentence for a pitch that is moved."
     pitch = pitch_moved(dry, wet, latency)
     if not pitch: return []
-    return [Problem(f"the pitch is moved by {pitch:+.1f} semitones: networks that keep time with the dry do not learn that"
+    return [Problem(f"the pitch is moved by {pitch:+.1f} semitones, which no network here learns"
                     "; use a pitch shifter", 'pitch')]
 
 def _move_note(moves):
     "The sentence for what moves by itself."
     if not moves.rate_hz: return []
-    return [Problem(f"the effect changes its {moves.what} by itself, {moves.rate_hz:.2f} times a second, as tremolo, phaser or "
-                    "chorus do, and the dry does not say when: a network learns the mean of it at best"
+    return [Problem(f"the effect changes its {moves.what} by itself, {moves.rate_hz:.2f} times a second, as tremolo, "
+                    "phaser or chorus do, and the dry does not say when: a network learns its mean at best"
                     "; record it with the modulation off", 'moves')]
 
 def _idle_notes(idle):
@@ -301,8 +301,8 @@ def _idle_notes(idle):
         out.append(Problem(f"the wet hums at {idle.hum_db:.0f} dBFS ({lines} Hz), which is not learned"
                            "; look for a ground loop or a bad cable and record it again", 'hum'))
     if idle.noise_db>_HEARD_DB:
-        out.append(Problem(f"the wet has noise of its own at {idle.noise_db:.0f} dBFS, which is not learned: it bounds the "
-                           "error from below; lower the gain before the noise if you can", 'noise'))
+        out.append(Problem(f"the wet has noise of its own at {idle.noise_db:.0f} dBFS, which is not learned: it bounds "
+                           "the error from below; lower the gain before the noise if you can", 'noise'))
     return out
 
 def unlearnable(
