@@ -1,11 +1,12 @@
 "Items are files; chunks, knobs, tokens, stems, tables, downloads."
 from . import (show, tensors, files, splits, chunks, loaders, pairs, conditions, knobs, tables, tokens,
-               prepare, download, stems, bundled, datasets, synthetic, capture)
+               prepare, download, stems, bundled, datasets, synthetic, rigs, capture)
 
 __all__ = [
     *show.__all__, *tensors.__all__, *files.__all__, *splits.__all__, *chunks.__all__, *loaders.__all__,
     *pairs.__all__, *conditions.__all__, *knobs.__all__, *tables.__all__, *tokens.__all__, *prepare.__all__,
-    *download.__all__, *stems.__all__, *bundled.__all__, *datasets.__all__, *synthetic.__all__, *capture.__all__,
+    *download.__all__, *stems.__all__, *bundled.__all__, *datasets.__all__, *synthetic.__all__, *rigs.__all__,
+    *capture.__all__,
 ]
 
 from .show import *
@@ -25,4 +26,5 @@ from .stems import *
 from .bundled import *
 from .datasets import *
 from .synthetic import *
+from .rigs import *
 from .capture import *

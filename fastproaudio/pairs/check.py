@@ -17,6 +17,7 @@ from .latency import meet
 from .exact import pinpoint
 from .drift import follow
 from .order import order_evidence, swapped
+from .motion import pitch_note, unlearnable
 from .problems import (count, different_problem, file_problems, form_problems, gap_problem,
                                          hole_problems, length_problem, order_problem, remarks, short_note,
                                          time_problems)
@@ -143,6 +144,8 @@ def _check_in_time(check, dry, wet, timing, quick):
         if 'different' not in check.kinds:
             check.problems += hole_problems(dry, wet, check.latency)+gap_problem(dry, wet, check.latency)
     check.notes += remarks(check, course.wander)
+    if not quick and wet.sr==dry.sr and 'different' not in check.kinds and not course.jumps and not check.drift_ppm:
+        check.notes += unlearnable(dry, wet, check.latency)
 
 # %% ../../nbs/14h_pairs.check.ipynb #04f6cf19
 def check_pair(
@@ -167,6 +170,7 @@ def check_pair(
     check.problems += length_problem(dry, wet)+different_problem(check, timing)
     check.notes += short_note(check, timing)
     if timing.sure: _check_in_time(check, dry, wet, timing, quick)
+    elif not quick and wet.sr==dry.sr: check.notes += pitch_note(dry, wet, 0)
     return check
 
 # %% ../../nbs/14h_pairs.check.ipynb #0bd62429

@@ -34,6 +34,7 @@ class Choice:
     bs:int=4 # Chunks in a batch
     why:str='' # What speaks for it
     width:int=16 # Features of a layer; what has none of its own is as it is
+    lr:float=4e-3 # Largest learning rate
 
     def build(self,
         n_in:int=1, # Channels in
@@ -52,9 +53,11 @@ _TAPS = 32768 # Most taps of a fitted filter: three quarters of a second at 44.1
 
 # %% ../../nbs/30c_report.choose.ipynb #814e92c2
 NETS = {c.name:c for c in (
-    Choice('wavenet', lambda i,o,k,w: WaveNet(i, o, k, channels=w, n_layers=5, ks=5, dilation_growth=4), why='short memory, strong nonlinearity'),
+    Choice('wavenet', lambda i,o,k,w: WaveNet(i, o, k, channels=w, n_layers=5, ks=5, dilation_growth=4),
+           why='short memory, strong nonlinearity', lr=1e-2),
     Choice('tcn', lambda i,o,k,w: TCN(i, o, k, channel_width=w), 16384, 2, 'a third of a second of memory'),
-    Choice('sidechain', lambda i,o,k,w: SideChain(i, o, k, width=w, channels=w), 16384, 2, 'follows a second of level: compressors'),
+    Choice('sidechain', lambda i,o,k,w: SideChain(i, o, k, width=w, channels=w), 16384, 2,
+           'follows a second of level: compressors', lr=1e-2),
     Choice('lstm', lambda i,o,k,w: LSTMEffect(i, o, k, hidden=w), why='a memory without end, and slow to train', width=32),
     Choice('unet', lambda i,o,k,w: UNet1d(i, o, k), 16384, 2, 'looks ahead: for what need not run live'),
     Choice('fir', lambda i,o,k,w: FIR(_TAPS, i, o), 16384, 2, 'linear: least squares finds it'),
@@ -65,24 +68,40 @@ NETS = {c.name:c for c in (
 _LINEAR = .003 # Error-to-signal ratio that a filter leaves of what we call linear: -25 dB
 _MOSTLY = .1 # What it leaves of an effect that is mostly linear
 _TAIL = 4096 # Samples of filter beyond which a network for such an effect is given one
+_NEARER = .7 # A stand-in that leaves less than this part of what the others leave says what kind of effect it is
+_BENDS = ('ssm', 'wavenet') # What learns curves, the likeliest first
+_FOLLOWS = ('dynamics', 'sidechain') # What learns gains that follow the level
 
 def _with_fir(c, taps):
-    "A choice beside which a filter carries the tail."
-    make = lambda i,o,k,w: Parallel(FIR(taps, i, o), c.make(i, o, k, w))
+    "A choice beside which a filter carries the tail; the filter is fitted, and stays."
+    def make(i, o, k, w):
+        fir = FIR(taps, i, o)
+        fir.taps.requires_grad_(False)
+        return Parallel(fir, c.make(i, o, k, w))
     return replace(c, name=f'fir+{c.name}', make=make, chunk_len=16384, bs=2, why=f'{c.why}; a filter carries the tail')
+
+def _order(r, n_knobs):
+    "Names of networks for what is not linear, the likeliest first: those of the kind that the nearest stand-in is of."
+    others = min(r.static_esr, r.linear_esr)
+    if r.level_esr<_NEARER*others: kinds = [*_FOLLOWS, *_BENDS, 'tcn']
+    elif r.static_esr<_NEARER*min(r.level_esr, r.linear_esr): kinds = [*_BENDS, _FOLLOWS[1] if r.level_memory else 'tcn']
+    elif r.level_memory: kinds = [*_BENDS, *_FOLLOWS, 'tcn']
+    elif r.filter_len>_TAIL and (r.linear_esr>_MOSTLY or n_knobs): kinds = ['tcn', *_BENDS]
+    else: kinds = [*_BENDS, 'tcn']
+    return [k for k in kinds if k in NETS]
 
 def effect_choices(
     r:PairReport, # From `analyze_pair`
     n_knobs:int=0, # Settings
-) -> list: # `Choice`s, the likeliest first
+) -> list: # `Choice`s, the likeliest first; `wavenet` and `fir` are always among them, but for what is linear
     "The networks that are worth a try on a pair."
     taps = min(r.curve, key=r.curve.get, default=_TAPS)                       # the length that does best on what it was not fitted to
-    if r.linear_esr<_LINEAR and not n_knobs: return [replace(NETS['fir'], make=lambda i,o,k,w: FIR(taps, i, o))]
-    if r.level_memory: return [NETS['sidechain'], NETS['tcn']]
-    two = [NETS['wavenet'], NETS['tcn']]
-    if r.filter_len<=_TAIL: return two
-    if r.linear_esr>_MOSTLY or n_knobs: return two[::-1]                       # a long memory that is no filter's
-    return [*(_with_fir(c, taps) for c in two), two[0]]
+    fir = replace(NETS['fir'], make=lambda i,o,k,w: FIR(taps, i, o))
+    if n_knobs: return [NETS[k] for k in _order(r, n_knobs)]                  # a filter has no knobs
+    if r.linear_esr<_LINEAR: return [fir]
+    nets = [NETS[k] for k in _order(r, n_knobs)]
+    if r.filter_len>_TAIL and r.linear_esr<=_MOSTLY: nets = [*(_with_fir(c, taps) for c in nets[:2]), NETS['wavenet']]
+    return [*nets, fir]
 
 # %% ../../nbs/30c_report.choose.ipynb #205c905c
 @dataclass

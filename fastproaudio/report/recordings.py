@@ -14,6 +14,7 @@ from ..dsp import best_fir, fft_conv, rms_db
 from ..io.headers import audio_info
 from ..io.recording import read_audio
 from ..data.files import get_audio_files
+from .surrogates import fit_surrogates
 
 # %% ../../nbs/30b_report.recordings.ipynb #d6356cc3
 def linear_gain_curve(
@@ -166,23 +167,31 @@ class PairReport:
     filter_len:int # Samples: longer filters gain less than 1 % of the signal
     level_memory:int # Samples of past whose level changes the gain; 0: none
     curve:dict # Length of the filter, samples: its error-to-signal ratio
+    static_esr:float=math.inf # What a filter, a curve and a filter leave; infinite: not asked
+    level_esr:float=math.inf # What a gain that follows the level leaves
 
 def analyze_pair(
     x:Tensor, # Input `(channels, samples)`
     y:Tensor, # Target, same shape
-    lengths:tuple=(1, 64, 1024, 4096, 16384, 32768), # Filters to try, samples
-    n_max:int=600_000, # Samples at the start on which filters are fitted and judged
+    lengths:tuple=(1, 64, 1024, 4096, 16384, 32768, 65536, 131072), # Filters to try, samples
+    n_max:int=1_600_000, # Samples at the start on which filters are fitted and judged
 ) -> PairReport: # Linear part and memory
     "How linear an effect is, and how long it remembers; judged on the last third, fitted on the rest."
     if x.shape[-1]<8: raise ValueError(f"expected a recording to analyse, got {x.shape[-1]} samples; record some seconds")
-    slow,x,y = level_memory(x, y),x[..., :n_max],y[..., :n_max]
-    cut,curve = x.shape[-1]*2//3,{}
+    slow = level_memory(x, y)
+    x,y = x[..., :n_max],y[..., :n_max]
+    cut = x.shape[-1]*2//3
+    curve = {}
     power = y[..., cut:].square().sum().clamp(min=1e-12)
     for n in lengths:
         if n>1 and 4*n>cut: break
+        if n>32768 and curve[n//2]>.9*curve[n//4]: break     # a longer tail gains nothing
         h = best_fir(x[..., :cut], y[..., :cut], n, n_iter=50)
         past = min(cut, n-1)
         p = fft_conv(x[..., cut-past:], h)[..., past:past+y.shape[-1]-cut]
         curve[n] = float((p-y[..., cut:]).square().sum()/power)
     best = min(curve.values())
-    return PairReport(best, next(n for n,e in curve.items() if e<=best+.01), slow, curve)
+    length = next(n for n,e in curve.items() if e<=best+.01)
+    if best<.003 or cut<20_000: return PairReport(best, length, slow, curve)    # linear, or too short to tell
+    s = fit_surrogates(x, y)
+    return PairReport(best, length, slow, curve, s.curve, s.level)

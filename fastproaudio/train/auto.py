@@ -27,6 +27,7 @@ from .checkpoint import Checkpoint
 from .learner import AudioLearner
 from .effects import effects_learner, EffectsLearner
 from .progress import in_silence, TimeLine
+from .race import race
 from .guard import Guard, SilentIdle
 from .judge import leave_effect, take_best
 from .ready import made_ready
@@ -84,28 +85,9 @@ def loaders_for(
     make = AudioDataLoaders.from_table if _is_table(inputs) else AudioDataLoaders.from_signaltrain
     return lambda choice: make(inputs, bs=choice.bs, **{'chunk_len':choice.chunk_len, **kwargs})
 
-# %% ../../nbs/31n_train.auto.ipynb #894b60d5
-def audition(
-    learners:dict, # Name to learner
-    minutes:float, # Time for each
-    quiet:bool=False, # Print nothing
-    idle:float=0., # What the effect says in silence, full scale 1
-    say:Callable=noop, # What a line is said with
-    **kwargs # For `fit_for`
-) -> dict: # Name to ESR on the validation set, the best first
-    "Let networks learn for the same short time."
-    scores = {}
-    for name,learn in learners.items():
-        guard = Guard(say=say)
-        line = [] if quiet else [TimeLine(f'trying {name}')]
-        with in_silence(learn): learn.fit_for(minutes, cbs=[guard, SilentIdle(idle), *line], **kwargs)
-        scores[name] = guard.score
-    return dict(sorted(scores.items(), key=lambda item: item[1]))
-
 # %% ../../nbs/31n_train.auto.ipynb #d817ae05
 _NOTES = 'training.json' # Kept while a run goes on
-_AUDITION = .4 # Minutes below which an audition says who starts fast, not who is good
-_AUDITION_PART = .15 # Of the time, for each candidate
+_RACE_PART = .3 # Of the time, for the race of all candidates
 
 def _heard_already(loaders, choice):
     "Loaders whose recordings were listened to: what is to say of them is said."
@@ -131,7 +113,7 @@ class Trained:
     path:Path # Folder with the network, its report and its sounds
     learn:EffectsLearner # Ready to predict, process and export
     report:EffectReport # Figures on held-out sound
-    tried:dict = field(default_factory=dict) # Name of a network: its ESR after its audition
+    tried:dict = field(default_factory=dict) # Name of a network: its last ESR in the race
     ok:bool = True # False: the run diverged to its end, or its network was no result
 
 class EffectRun:
@@ -202,7 +184,6 @@ class EffectRun:
         if report.curve: self.lengths = tuple({2048:0, max(2, min(report.curve, key=report.curve.get)):0})
         choices = effect_choices(report, self.n_knobs)
         if name!='auto': choices = [c for c in choices if c.name==name] # a run that goes on finds the same again
-        elif _AUDITION_PART*self.minutes_left<_AUDITION: choices = choices[:1]
         follows = '; the gain follows the level of the past' if report.level_memory else ''
         verb = 'to try' if len(choices)>1 else 'taken'
         self.say(f"the best filter leaves {report.linear_esr:.2%} of the sound unexplained{follows}; "
@@ -215,7 +196,7 @@ class EffectRun:
         model = choice.build(*dls.n_chs[:2], self.n_knobs)
         fir = getattr(model, 'first', model)
         if isinstance(fir, FIR): self._fit_filter(fir)
-        return effects_learner(dls, model, checkpoint=None)
+        return effects_learner(dls, model, checkpoint=None, lr=choice.lr)
 
     def _fit_filter(self, fir):
         "Least squares on the recordings."
@@ -231,9 +212,8 @@ class EffectRun:
         if self.notes: return learners[self.notes['name']]
         tried = {}
         if len(learners)>1:
-            tried = audition(learners, _AUDITION_PART*self.minutes_left, self.quiet, self.idle, self.say,
-                             clock=self.clock)
-            self.say('after a moment each: ' + ', '.join(f'{k} {v:.4f}' for k,v in tried.items()))
+            tried = race(learners, _RACE_PART*self.minutes_left, self.quiet, self.say, clock=self.clock,
+                         make_cbs=lambda: [Guard(say=self.say), SilentIdle(self.idle)])
         self._write_notes(first(tried or learners), tried)
         return learners[self.notes['name']]
 
@@ -286,7 +266,7 @@ def train_effect(
     inputs:str|Path|list, # Dry recording, a list of them, a folder, or a table with knobs
     targets:str|Path|list=None, # Wet ones; None: one folder with `*input*` and `*target*` files
     out:str|Path='effect', # Folder to make
-    minutes:float=5., # Time to train, auditions included
+    minutes:float=5., # Time to train, the race included
     net:str='auto', # A name in `NETS`, or `auto`
     test:tuple=None, # Input and target for the report; None: those named test, or the part held out for validation
     seed:int=0, # Of weights and chunks
