@@ -12,7 +12,7 @@ from collections import namedtuple
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from fastai.callback.mixup import MixUp
+from fastai.callback.mixup import MixHandler, MixUp
 from fastai.callback.training import GradientClip
 from fastai.basics import *
 from fastai.callback.schedule import *
@@ -142,7 +142,8 @@ class EachNet(GetAttr):
         return torch.stack([self.loss(p, targ, **kwargs) for p in pred.unbind(1)]).mean(0)
 
 class MixSounds(MixUp):
-    "`MixUp` that leaves a batch of one sound as it is: there is none to mix it with."
+    "`MixUp` that leaves a batch of one sound as it is, and gives way to another of its kind."
+    def before_fit(self): self.run = not any(isinstance(o, MixHandler) and o is not self for o in self.learn.cbs)
     def before_batch(self):
         if len(self.y)>1: return super().before_batch()
         self.lam = self.x.new_ones(1)

@@ -29,6 +29,9 @@ from .panel import KnobPanel
 class EffectsLearner(AudioLearner):
     "A learner of an effect: chunks in and out in training, whole recordings after it."
     @property
+    def sound_alone(self): return not getattr(get_model(self.model), 'n_knobs', 0)
+
+    @property
     def knobs(self) -> Knobs:
         "Names, ranges and defaults of the model's knobs: those of the data, else `knob_1`, ... from 0 to 1."
         n = getattr(self.model, 'n_knobs', 0)

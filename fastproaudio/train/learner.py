@@ -34,7 +34,9 @@ class AudioLearner(Learner):
 
     def fit(self, *args, **kwargs):
         held = self.loss_func,self.logger                        # callbacks may replace them for a fit
-        kept = L(cb for cb in self.cbs+L(kwargs.get('cbs')) if isinstance(cb, Checkpoint))
+        cbs = self.cbs+L(kwargs.get('cbs'))
+        for cb in cbs: self._admit(cb)
+        kept = cbs.filter(risinstance(Checkpoint))
         try: super().fit(*args, **kwargs)
         except KeyboardInterrupt:
             self.loss_func,self.logger = held
@@ -45,6 +47,19 @@ class AudioLearner(Learner):
                 print(f"interrupted in epoch {self.epoch}; learn.load({kept[-1].fname!r}) has the one before it, "
                       f"cbs=Checkpoint({kept[-1].fname!r}, resume=True) goes on from there")
             raise
+
+    sound_alone = True # whether the model is given one waveform, and nothing else
+    def _admit(self, cb):
+        "Refuse a callback of fastai's that cannot work on this sound, or leave out the part of it that cannot."
+        kinds = {o.__name__ for o in type(cb).__mro__}
+        if 'MixHandler' in kinds and not self.sound_alone:
+            raise ValueError(f"expected one waveform to mix, which {type(cb).__name__} blends with another, got a model "
+                             "of tokens, knobs or two sounds; train without it, and vary the sound with Gain or Shelf")
+        alone = self.sound_alone and not getattr(get_model(self.model), 'recurrent', False)
+        if 'TensorBoardCallback' in kinds and not alone and (cb.trace_model or cb.log_preds):
+            cb.trace_model = cb.log_preds = False
+            print(f"{type(cb).__name__}: its picture of the network and its predictions need a model of one waveform "
+                  "without a state: losses and metrics are logged; for sounds, see Listening")
 
     def fit_for(self,
         minutes:float, # Time to train, validations between epochs included

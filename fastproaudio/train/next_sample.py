@@ -239,6 +239,7 @@ def _check_n(n):
 # %% ../../nbs/31i_train.next_sample.ipynb #6ec24bdf
 class NextSampleLearner(GoesOn, AudioLearner):
     "A `Learner` whose model predicts the next sample, and can go on by itself."
+    sound_alone = False
     def predict(self,
         item, # Path, `AudioTensor`, tensor or array `(channels, samples)`
         knobs=None, # What all of it is conditioned on: a class by name, or numbers

@@ -119,6 +119,7 @@ class AddKL(Callback):
 # %% ../../nbs/31j_train.seq2seq.ipynb #2e9e77a7
 class Seq2SeqLearner(GoesOn, AudioLearner):
     "A `Learner` whose model goes on after what it hears."
+    sound_alone = False
     def predict(self,
         item, # What was heard: a path, or a waveform `(channels, samples)`
     ) -> AudioTensor: # `(channels, n_next)`
