@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['waveform_to_categorical', 'MuLaw', 'mu_law_encoding', 'mu_law_decoding', 'waveform_to_input', 'logit_to_categorical',
-           'RandomGain', 'NextSample', 'SampleBlock', 'TokenBlock']
+           'NextSample', 'SampleBlock', 'TokenBlock']
 
 # %% ../../nbs/20k_data.tokens.ipynb #419d3549
 from fastai.basics import *
@@ -14,6 +14,7 @@ from .tensors import AudioSpectrogram, AudioTensor, AudioTokens
 from .files import list_recordings
 from .splits import split_files
 from .loaders import AudioBlock, AudioDataLoaders, ChunkDL, StreamDL
+from .augment import RandomGain
 from .conditions import ConditionTensor, KnobsOf, OpenFrames
 
 # %% ../../nbs/20k_data.tokens.ipynb #ab2ddfec
@@ -85,30 +86,6 @@ def logit_to_categorical(
 ) -> Tensor: # `(batch, samples)` int64
     "The likeliest tokens."
     return logits.argmax(1)
-
-# %% ../../nbs/20k_data.tokens.ipynb #607b9ed5
-class RandomGain(Transform):
-    "In training, each row of a batch louder or softer; what would clip is not raised as far."
-    order = 40
-    split_idx = 0
-    def __init__(self,
-        db:float=8., # Most change, to either side
-        every:int=1, # Batches that a row keeps its level for, about
-        seed:int=None, # Of the draws, None: any
-    ):
-        if not 0<=db<=60 or every<1:
-            raise ValueError(f"expected db in 0..60 and every of at least 1, got {db} and {every}")
-        store_attr('db,every')
-        self.turn = random.Random(random.getrandbits(64) if seed is None else seed)
-        self.rng = torch.Generator()                                             # a checkpoint keeps the state of both
-        self.rng.manual_seed(self.turn.getrandbits(63))
-
-    def encodes(self, x:AudioTensor) -> AudioTensor:
-        "`(batch, channels, samples)`."
-        if self.turn.random()*self.every<1: self.rng.manual_seed(self.turn.getrandbits(63))
-        gain = db2amp(self.db*(2*torch.rand(len(x), 1, 1, generator=self.rng.clone_state())-1)).to(x)
-        room = 1/cast(x, Tensor).abs().amax((1, 2), keepdim=True).clamp(1e-9, 1.)
-        return x*gain.minimum(room)
 
 # %% ../../nbs/20k_data.tokens.ipynb #57293ae1
 class _LaterTensor(ConditionTensor):

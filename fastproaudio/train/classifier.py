@@ -20,21 +20,12 @@ from ..spectral.fft import fast_len
 from ..spectral.mel import AmplitudeToDB
 from ..models.classifier import SoundClassifier
 from ..data.show import player_table, plot_melspec
+from ..data.augment import warp
 from ..data.tensors import AudioSpectrogram, AudioTensor
 from .learner import AudioLearner, in_eval, open_sound
 from .labels import Labeller, SoundEvent
 
 # %% ../../nbs/31l_train.classifier.ipynb #a82e2140
-def _warp(x, rate, shift):
-    "Read `(batch, channels, samples)` at `rate` times its speed, from `shift` on; what lies outside is silence."
-    n = x.shape[-1]
-    pos = torch.arange(n, device=x.device)*rate + shift
-    inside = (pos>=0)&(pos<n-1)
-    i = pos.clamp(0, n-2).long()
-    f = (pos-i)[:, None]
-    def take(k): return x.gather(-1, k[:, None].expand_as(x))
-    return (take(i)*(1-f) + take(i+1)*f)*inside[:, None]
-
 class AugmentSounds(Callback):
     "In training, change pitch, onset, length, tone and noise floor of every sound; after `MixUp`."
     order = 20
@@ -87,7 +78,7 @@ class AugmentSounds(Callback):
         if self.eq_db: x = self.equalise(x)
         x = self.decay(x)
         rate = 2**(self._draw(x, -1, 1)*self.semitones/12)
-        x = self.cut(_warp(x, rate, self._draw(x, -self.late_ms, self.late_ms/3)*self.sr/1000))
+        x = self.cut(warp(x, rate, self._draw(x, -self.late_ms, self.late_ms/3)*self.sr/1000))
         before = torch.cat([torch.zeros_like(x[..., :1]), x[..., :-1]], -1)
         x = x - self._draw(x, -self.tilt, self.tilt)[:, None]*before
         hiss = torch.randn_like(x)*x.abs().amax((1, 2), keepdim=True)
