@@ -144,7 +144,8 @@ class Hiss(SoundTransform):
         super().__init__(on, p, seed)
         self.db = db
     def vary(self, xs):
-        hiss = torch.randn(len(xs[0]), 1, xs[0].shape[-1], generator=self.rng).to(xs[0])
+        b,_,n = xs[0].shape
+        hiss = torch.randn(b, 1, n, generator=self.rng).to(xs[0])
         hiss = hiss*db2amp(self.draw(xs[0], *self.db))
         return [x+hiss*x.square().mean((1, 2), keepdim=True).sqrt() for x in xs]
 
@@ -157,7 +158,8 @@ class Pause(SoundTransform):
         on:str=None, # `both` or `input`; None: both
         seed:int=None, # Of the draws, None: any
     ):
-        if not 0<longest<=1: raise ValueError(f"expected longest above 0, to 1, got {longest}; it is a part of a chunk")
+        if not 0<longest<=1:
+            raise ValueError(f"expected longest above 0, to 1, got {longest}; it is a part of a chunk")
         super().__init__(on, p, seed)
         self.longest,self.fade = longest,fade
     def vary(self, xs):
@@ -176,7 +178,7 @@ class _Filter(SoundTransform):
         self.sr = sr
     def vary(self, xs):
         n = xs[0].shape[-1]
-        n_fft = 2**math.ceil(math.log2(n+self.sr//20))           # what rings on past the end does not come in at the start
+        n_fft = 2**math.ceil(math.log2(n+self.sr//20))           # what rings past the end does not come back
         f = torch.fft.rfftfreq(n_fft, 1/self.sr, device=xs[0].device)
         h = self.response(1j*f, xs[0])
         return [torch.fft.irfft(torch.fft.rfft(x, n_fft)*h, n_fft)[..., :n] for x in xs]
@@ -279,7 +281,7 @@ def sound_transforms(
     hiss_db:tuple=None, # Level of noise on the input, from, to; None: none
     seed:int=None, # Of the draws, None: any
 ) -> list: # For `batch_tfms`; what is 0 is left out
-    "What audio people vary, as `aug_transforms` of fastai does it for pictures: input and target together, noise on the input."
+    "What audio people vary, as `aug_transforms` does for pictures: input and target together, noise on the input."
     out = []
     if gain_db: out.append(RandomGain(gain_db, seed=seed))
     if polarity: out.append(Polarity(polarity, seed=seed))

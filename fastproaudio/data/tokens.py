@@ -12,8 +12,8 @@ from fastai.data.all import *
 from ..dsp import db2amp, mu_law_decode, mu_law_encode
 from .tensors import AudioSpectrogram, AudioTensor, AudioTokens
 from .files import list_recordings
-from .splits import split_files
-from .loaders import AudioBlock, AudioDataLoaders, ChunkDL, StreamDL
+from .splits import split_by_own, split_files
+from .loaders import AudioBlock, AudioDataLoaders, ChunkDL, inner_settings, StreamDL
 from .augment import RandomGain
 from .conditions import ConditionTensor, KnobsOf, OpenFrames
 
@@ -150,17 +150,17 @@ def _train_valid(files, valid, valid_pct, split_by, sr, seed):
                          f"got {len(train)} and {len(valid)}")
     return train,valid
 
-def _next_block(sound, knobs, local, splitter):
+def _next_block(sound, knobs, local, splitter, **tfms):
     "A `DataBlock` of a sound, then what conditions it, then the place of its target."
     parts = [(sound, noop)]
     if knobs: parts.append((TransformBlock(), knobs))
     if local: parts.append((TransformBlock(type_tfms=local), noop))
     if len(parts)>1: parts.append((TransformBlock(), _place_of_target))
     blocks,getters = zip(*parts)
-    return DataBlock(blocks, getters=list(getters), n_inp=max(1, len(blocks)-1), splitter=splitter)
+    return DataBlock(blocks, getters=list(getters), n_inp=max(1, len(blocks)-1), splitter=splitter, **tfms)
 
 @patch(cls_method=True)
-@delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'n'])
+@delegates(ChunkDL.__init__, but=inner_settings)
 def from_files(cls:AudioDataLoaders,
     files:str|Path|list, # A folder (also one by `prepare_audio`, with a folder for each rate), a recording or a list
     n_tokens:int=256, # Mu-law levels, None: samples stay numbers
@@ -179,6 +179,10 @@ def from_files(cls:AudioDataLoaders,
     gain_db:float=0., # In training, louder or softer by up to this much: more from little sound
     path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Streams in validation
+    splitter:Callable=None, # fastai's own way to split: from the recordings to two lists of numbers; None: as above
+    item_tfms:list=None, # Transforms of single items
+    batch_tfms:list=None, # Transforms of batches, such as `sound_transforms(sr)`
+    shuffle:bool=True, # New order and new offsets in training, each epoch
     device=None, # Device of the batches
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
@@ -186,15 +190,17 @@ def from_files(cls:AudioDataLoaders,
     if local and (n_ch or 1)>1 and n_tokens:
         raise ValueError(f"expected one channel of tokens with a local condition, got n_ch={n_ch}; mix them")
     seed = kwargs.get('seed')
-    train,valid = _train_valid(files, valid, valid_pct, split_by, sr, seed)
+    if splitter: train,valid = split_by_own(splitter, list_recordings(files, sr))
+    else: train,valid = _train_valid(files, valid, valid_pct, split_by, sr, seed)
     knobs = KnobsOf(knobs, train+valid) if knobs else None
     local = OpenFrames(local, hop, sr, n_ch, resample) if local else None
     gain = None
     if gain_db: gain = RandomGain(gain_db, every=64 if carry else 1, seed=seed)
     sound = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, gain=gain, knobs=knobs, local=local)
     sound = SampleBlock(**sound) if n_tokens is None else TokenBlock(n_tokens, **sound)
-    db = _next_block(sound, knobs, local, IndexSplitter(range(len(train), len(train)+len(valid))))
-    kwargs = dict(drop_last=False) | kwargs
+    db = _next_block(sound, knobs, local, IndexSplitter(range(len(train), len(train)+len(valid))),
+                     item_tfms=item_tfms, batch_tfms=batch_tfms)
+    kwargs = dict(drop_last=False, shuffle=shuffle) | kwargs
     kwargs['chunk_len'] = ifnone(chunk_len, 512 if carry else 2048)
     kwargs['bs'] = ifnone(bs, 16 if carry else 8)
     return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **kwargs)

@@ -132,12 +132,14 @@ def effects_learner(
     if hasattr(model, 'receptive_field') and hasattr(dls, 'set_context'):
         ahead = getattr(model, 'lookahead', 0)
         dls.set_context(model.receptive_field-1-ahead, ahead)
+    loss_func = ifnone(loss_func, effects_loss())
+    if hasattr(loss_func, 'listen') and hasattr(dls.train, 'targets'): loss_func.listen(dls.train.targets())
     ours = [CropTargets(), Baselines()]
     if getattr(model, 'recurrent', False) and hasattr(dls.train, 'continues'): ours += _carry(dls, model)
     if clip: ours.append(GradientClip(clip))
     if checkpoint: ours.append(Checkpoint(checkpoint))
     kwargs.setdefault('wd', 0.)
-    learn = EffectsLearner(dls, model, loss_func=ifnone(loss_func, effects_loss()),
+    learn = EffectsLearner(dls, model, loss_func=loss_func,
                            metrics=ifnone(metrics, [WholeESR(), mae]), lr=lr, cbs=ours+L(cbs), **kwargs)
     learn.alignment = getattr(dls, 'alignment', [])             # what was shifted goes where the learner goes
     return learn
