@@ -72,6 +72,9 @@ def token_nll(
     nll = F.cross_entropy(pred.float().flatten(0, -2), targ.reshape(-1), reduction='none')
     return _over_items(nll.view(targ.shape), reduction)
 
+def _likeliest(logits): return logits.argmax(-1)
+token_nll.decodes = _likeliest # what fastai asks a loss for
+
 def head_loss(
     head:str, # One of `HEADS`
 ): # `loss(pred, targ)`

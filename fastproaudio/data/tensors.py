@@ -7,6 +7,7 @@ __all__ = ['AudioTensor', 'AudioTokens', 'AudioSpectrogram', 'show_results']
 
 # %% ../../nbs/20b_data.tensors.ipynb #160b6e71
 from fastai.basics import *
+import fastai.interpret # first, so that its `plot_top_losses` of anything comes before ours
 from ..io.recording import read_audio
 from ..io.writers import write_audio
 from .show import hz_label, play_audio, plot_waveform, show_rows, sr_of
@@ -188,6 +189,30 @@ def show_results(x:AudioSpectrogram, y:object, samples:object, outs:object, ctxs
                  titles=None, starts=None, hear=True, **kwargs): # noqa: ARG001
     "Each spectrogram with its label and the predicted one in the title."
     return _show_spectra([(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)], max_n, titles, ctxs)
+
+# %% ../../nbs/20b_data.tensors.ipynb #5bd31e73
+@dispatch
+def plot_top_losses(x:AudioTensor, y:AudioTensor, samples:object, outs:object, raws:object, losses:object, # noqa: ARG001
+                    hear=True, **kwargs): # noqa: ARG001
+    "Input, target, prediction and error of the worst chunks."
+    return _show_predictions(samples, outs, len(losses), _losses_in_words(losses), None, None, hear)
+
+@dispatch
+def plot_top_losses(x:tuple, y:AudioTensor, samples:object, outs:object, raws:object, losses:object, # noqa: ARG001
+                    hear=True, **kwargs): # noqa: ARG001
+    "The same for an effect with knobs."
+    return _show_predictions(samples, outs, len(losses), _losses_in_words(losses), None, None, hear)
+
+@dispatch
+def plot_top_losses(x:AudioTensor, y:object, samples:object, outs:object, raws:object, losses:object, # noqa: ARG001
+                    hear=True, **kwargs): # noqa: ARG001
+    "The worst sounds, with label and prediction."
+    samples = [(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)]
+    titles = _losses_in_words(losses)
+    if isinstance(x, AudioSpectrogram): return _show_spectra(samples, len(losses), titles, None)
+    return show_samples(samples, len(losses), titles, None, None, hear)
+
+def _losses_in_words(losses): return [f'loss {float(v):.3g}' for v in losses]
 
 # %% ../../nbs/20b_data.tensors.ipynb #5bd31e71
 def _log_sounds(samples, outs, writer, step):

@@ -48,6 +48,16 @@ class AudioLearner(Learner):
                       f"cbs=Checkpoint({kept[-1].fname!r}, resume=True) goes on from there")
             raise
 
+    @delegates(Learner.tta)
+    def tta(self, ds_idx=1, dl=None, **kwargs):
+        "Predictions averaged over versions of each sound, as the batch transforms of the loaders vary it."
+        if dl is None: dl = self.dls[ds_idx].new(shuffle=False, drop_last=False)
+        varied = [f for f in dl.after_batch.fs if getattr(f, 'split_idx', None)==0]
+        if not varied and not (kwargs.get('item_tfms') or kwargs.get('batch_tfms')):
+            raise ValueError("expected loaders that vary the sound, for predictions to be averaged over, got none; pass "
+                             "batch_tfms=RandomGain() to the loaders, or use get_preds")
+        return super().tta(ds_idx, dl, **kwargs)
+
     sound_alone = True # whether the model is given one waveform, and nothing else
     def _admit(self, cb):
         "Refuse a callback of fastai's that cannot work on this sound, or leave out the part of it that cannot."

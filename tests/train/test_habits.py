@@ -250,7 +250,9 @@ def shows(learn, path): # noqa: ARG001
 
 # --- The table ----------------------------------------------------------------------------------------------------------------
 
+NOT_VARIED = 'expected loaders that vary the sound'
 REFUSED = {(kind, name):'expected one waveform to mix' for kind in ('knobs', 'lstm', 'wavenet', 'seq2seq') for name in ('mixup', 'mixup_resumed')}
+REFUSED |= {(kind, 'tta'):NOT_VARIED for kind in LEARNERS if kind!='plain'}
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
