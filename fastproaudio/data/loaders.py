@@ -9,6 +9,7 @@ __all__ = ['inner_settings', 'ChunkDL', 'AudioBlock', 'StreamDL', 'AudioDataLoad
 import difflib, inspect, random
 
 from fastai.basics import *
+from fastai.data.transforms import Normalize
 from fastai.interpret import Interpretation
 from ..io.headers import keep_listed, save_headers
 from .tensors import AudioTensor
@@ -122,6 +123,7 @@ class ChunkDL(_CaptionedDL):
         drop_last:bool=False, # Leave out a last batch that is not full
         rows:list=None, # The items, if they are open already
         n:int=None, # Not used: the number of chunks follows from the files
+        do_setup:bool=True, # Show the transforms a batch, if they want to see one
         **kwargs
     ):
         for word in ('process', 'shuffled'): kwargs.pop(word, None)      # fastai passes these; they have no meaning here
@@ -130,10 +132,12 @@ class ChunkDL(_CaptionedDL):
         store_attr('chunk_len,sr,n_chs,read_len,preload,pad,from_silence,head,trim,flip_polarity,check,seed')
         self.rows = _open_rows(dataset) if rows is None else rows
         self._open()
-        super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, drop_last=drop_last, n=0, **kwargs)
+        super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers, drop_last=drop_last, n=0,
+                         do_setup=False, **kwargs)
         if seed is not None: self.rng = random.Random(seed)
         self._drop_last = drop_last
         self.set_context(left, right)
+        for part in (self.after_item, self.before_batch, self.after_batch) if do_setup else (): part.setup(self)
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A loader with the same settings."
@@ -257,6 +261,21 @@ class ChunkDL(_CaptionedDL):
     def _after(self, item):
         try: return self.after_item(item)
         except SkipItemException: return None
+
+# %% ../../nbs/20f_data.loaders.ipynb #20f0c004
+@Normalize
+def setups(self, dl:ChunkDL):
+    if self.mean is not None and self.std is not None: return
+    x = cast(dl.one_batch()[0], Tensor)
+    axes = tuple(i for i in range(x.ndim) if i!=1)
+    self.mean = x.mean(axes, keepdim=True)
+    self.std = x.std(axes, keepdim=True)+1e-7
+
+@Normalize
+def encodes(self, x:AudioTensor): return (x-self.mean.to(x.device))/self.std.to(x.device)
+
+@Normalize
+def decodes(self, x:AudioTensor): return x*self.std.to(x.device)+self.mean.to(x.device)
 
 # %% ../../nbs/20f_data.loaders.ipynb #20f0c002
 class _Rows:

@@ -65,3 +65,12 @@ def test_signatures_say_what_is_taken(make):
 
 def test_inner_settings_say_what_to_pass(folder):
     with pytest.raises(ValueError, match='batch_tfms'): AudioDataLoaders.from_pairs(folder, after_batch=[RandomGain()], **MORE)
+
+
+def test_normalize_measures_a_batch(folder):
+    dls = AudioDataLoaders.from_pairs(folder, batch_tfms=Normalize(), **MORE)
+    raw = AudioDataLoaders.from_pairs(folder, splitter=RandomSplitter(.25, seed=1), **MORE)
+    x,y = dls.valid.one_batch()
+    torch.testing.assert_close(cast(y, Tensor)-cast(y, Tensor).mean(), .5*(cast(x, Tensor)-cast(x, Tensor).mean()), atol=1e-4, rtol=1e-4)
+    loud = torch.cat([cast(x, Tensor) for x,_ in dls.train]).std()
+    assert .3<loud<3 and torch.cat([cast(x, Tensor) for x,_ in raw.train]).std()<.3

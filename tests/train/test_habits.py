@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fastai.basics import Callback, Learner, load_learner
+from fastai.basics import Callback, cast, Learner, load_learner, Tensor
 from fastai.callback.hook import ActivationStats
 from fastai.callback.mixup import MixUp
 from fastai.callback.progress import CSVLogger, ShowGraphCallback
@@ -18,7 +18,7 @@ from fastai.callback.training import GradientAccumulation
 from fastai.interpret import Interpretation
 from torch import nn
 
-from fastproaudio.data import AudioDataLoaders
+from fastproaudio.data import AudioDataLoaders, RandomGain
 from fastproaudio.dsp import noise, sine
 from fastproaudio.io import write_audio
 from fastproaudio.losses import mae
@@ -275,3 +275,43 @@ def test_habit(folder, tmp_path, kind, name):
         if (kind, name) not in REFUSED: return run()
         with pytest.raises(ValueError, match=REFUSED[kind, name]): run()
     finally: plt.close('all')
+
+
+# --- More than that it runs ---------------------------------------------------------------------------------------------------
+
+def test_interpretation_shows_the_chunks_it_means(folder, tmp_path):
+    "The worst prediction is of the chunk with the greatest loss, and not of the file with its number."
+    learn = effects(folder)
+    learn.path = tmp_path
+    interp = Interpretation.from_learner(learn)
+    losses,idxs = interp.top_losses(2)
+    inps,preds,targs,_,_ = interp[idxs]
+    whole = learn.get_preds(with_input=True)
+    torch.testing.assert_close(preds, whole[1][idxs])
+    torch.testing.assert_close(targs, whole[2][idxs])
+    assert inps.shape==targs.shape and torch.equal(inps, whole[0][idxs][..., -inps.shape[-1]:])
+    for p,t,loss in zip(preds, targs, losses): torch.testing.assert_close(learn.loss_func(p[None], t[None]), loss, rtol=1e-4, atol=1e-5)
+
+
+def test_tta_averages_over_varied_sound(folder):
+    dls = AudioDataLoaders.from_pairs(folder/'input_0.wav', folder/'target_0.wav', chunk_len=CHUNK, bs=2, seed=0, path=folder, device='cpu',
+                                      batch_tfms=RandomGain(6., on='input'))
+    learn = effects_learner(dls, tcn(), checkpoint=None)
+    assert not torch.equal(learn.tta(n=2)[0], learn.get_preds()[0])
+
+
+def test_a_quiet_item_does_not_rule_the_loss(tmp_path):
+    "Item 5: hiss in a pause, and the music half wrong; the default monitor keeps what the ESR would keep."
+    x = noise(30000, seed=0, amp=.3)
+    x[:, -6000:] = 0                                                 # validation ends in silence
+    for name,y in (('x', x), ('y', torch.tanh(3*x))): write_audio(tmp_path/f'{name}.wav', y, SR, subtype='FLOAT')
+    dls = AudioDataLoaders.from_pairs(tmp_path/'x.wav', tmp_path/'y.wav', chunk_len=1024, bs=4, valid_pct=.4, seed=0, path=tmp_path, device='cpu', check=False)
+    loss = effects_learner(dls, tcn(), checkpoint=None).loss_func
+    y = torch.cat([cast(t, Tensor)[..., -1024:] for _,t in dls.valid])
+    assert (y.square().mean((1, 2))==0).any()
+    hiss = 3e-3*torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+    nearly,half = loss(y+hiss, y),loss(.5*y, y)
+    assert torch.isfinite(loss(torch.zeros_like(y), torch.zeros_like(y))) and nearly<half
+    loss.reduction = 'none'
+    each = loss(y+hiss, y)
+    assert 0<each.max()<half/2, 'a pause neither outweighs the music nor counts for nothing'
