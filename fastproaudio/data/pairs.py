@@ -111,11 +111,15 @@ def _shifted(pairs, found):
     return L(map(shift, pairs))
 
 def _warn_late(pairs, most=3):
-    "Look at the first pairs for a moment and warn if a target is late or early."
+    "Look at the first pairs for a moment; warn of a target that is late, early, or of something else."
     for x,y in L(map(_paths, pairs)).unique()[:most]:
         x_info,y_info = audio_info(x),audio_info(y)
         if x_info.lossy or y_info.lossy or x_info.sr!=y_info.sr: continue
         report = _checked(file_stamp(x), file_stamp(y), True)
+        if 'different' in report.kinds:
+            said = first(p for p in report.problems if p.kind=='different')
+            warnings.warn(f"{y}: {said}", stacklevel=3)
+            continue
         agree = [v for v in report.methods.values() if v is not None and abs(v-report.latency)<=16]
         if len(agree)<2 or report.confidence<.6 or not {'late', 'early'} & set(report.kinds): continue
         side = 'late' if report.latency>0 else 'early'

@@ -22,7 +22,7 @@ from ..data.conditions import ConditionTensor, KnobCurve
 from ..data.knobs import Knobs
 from .checkpoint import Checkpoint
 from .callbacks import Baselines, CarryState, CropTargets, NoKnobs, WholeESR
-from .learner import AudioLearner, in_eval, open_sound
+from .learner import AudioLearner, check_network, in_eval, open_sound
 from .panel import KnobPanel
 
 # %% ../../nbs/31g_train.effects.ipynb #f9e4cff9
@@ -128,7 +128,9 @@ def effects_learner(
     **kwargs
 ) -> EffectsLearner: # Ready for `lr_find` and `fit_one_cycle`
     "A learner for an audio effect: dry chunks in, wet chunks out."
+    check_network(model)
     _check_channels(dls, model)
+    if not hasattr(model, 'receptive_field'): _check_shape(dls, model)
     if hasattr(model, 'receptive_field') and hasattr(dls, 'set_context'):
         ahead = getattr(model, 'lookahead', 0)
         dls.set_context(model.receptive_field-1-ahead, ahead)
@@ -143,6 +145,18 @@ def effects_learner(
                            metrics=ifnone(metrics, [WholeESR(), mae]), lr=lr, cbs=ours+L(cbs), **kwargs)
     learn.alignment = getattr(dls, 'alignment', [])             # what was shifted goes where the learner goes
     return learn
+
+def _check_shape(dls, model):
+    "Raise `ValueError` unless a network that says nothing of itself gives a target for its input."
+    n_in,n_out = (*(getattr(dls, 'n_chs', None) or ()), 0, 0)[:2]
+    n = getattr(dls.train, 'chunk_len', 0)
+    if not (n_in and n_out and n) or any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()): return
+    device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    with torch.no_grad(),in_eval(model): y = model(torch.zeros(1, n_in, n, device=device))
+    if not isinstance(y, Tensor) or y.shape!=(1, n_out, n):
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"expected a network that makes (1, {n_out}, {n}) of (1, {n_in}, {n}), got {got}; "
+                         "pad its convolutions, and give it the channels of the target")
 
 def _carry(dls, model):
     "What keeps the state from batch to batch; `ValueError` if chunks do not end where the model's frames may."

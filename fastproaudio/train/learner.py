@@ -156,15 +156,34 @@ class Sound:
                              "render or record it again")
         return x
 
+def _full_scale(item):
+    "A waveform as floats of full scale 1; whole numbers are scaled by their type, as in files."
+    x = cast(item, Tensor) if isinstance(item, Tensor) else torch.as_tensor(np.asarray(item))
+    if x.is_floating_point(): return x.float()
+    if x.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        middle = 128 if x.dtype==torch.uint8 else 0
+        return (x.double()-middle).div(middle or -torch.iinfo(x.dtype).min).float()
+    raise ValueError(f"waveform: expected samples as floats, or whole numbers of 8, 16 or 32 bits, got {x.dtype}; "
+                     "convert it to floats of full scale 1")
+
+def check_network(
+    model, # What was given as the network
+):
+    "Raise `ValueError` for a class, or anything else that is no network."
+    if isinstance(model, nn.Module): return
+    if isinstance(model, type): raise ValueError(f"expected a network, got the class {model.__name__}; make one: "
+                                                 f"{model.__name__}()")
+    raise ValueError(f"expected a network, an nn.Module, got {type(model).__name__}")
+
 def _as_sound(item):
     "A path or a waveform, not yet compared with a model."
     if isinstance(item, (str, Path)):
         info = audio_info(item)
         return Sound(str(item), info.n_ch, info.n, info.sr, lambda start,n: read_audio(item, start, n)[0])
-    x = cast(item, Tensor) if isinstance(item, Tensor) else tensor(item)
-    if not x.is_floating_point():
-        raise ValueError(f"waveform: expected float samples of full scale 1, got {x.dtype}; "
-                         "16-bit samples need x.float()/32768")
+    if isinstance(item, (list, tuple, L)) and len(item) and isinstance(item[0], (str, Path)):
+        raise ValueError(f"expected one recording, got a list of {len(item)}; "
+                         "take them one by one: [learn.predict(f) for f in files]")
+    x = _full_scale(item)
     x = x[None] if x.ndim==1 else x
     if x.ndim!=2:
         raise ValueError(f"expected a path or a waveform (channels, samples), got {list(x.shape)}; "
