@@ -1,10 +1,10 @@
 "Items are files; chunks, knobs, tokens, stems, tables, downloads."
-from . import (show, tensors, augment, files, splits, chunks, loaders, pairs, conditions, knobs, tables, tokens,
+from . import (show, tensors, augment, files, splits, chunks, loaders, habits, pairs, conditions, knobs, tables, tokens,
                prepare, download, stems, bundled, datasets, synthetic)
 
 __all__ = [
     *show.__all__, *tensors.__all__, *augment.__all__, *files.__all__, *splits.__all__, *chunks.__all__,
-    *loaders.__all__,
+    *loaders.__all__, *habits.__all__,
     *pairs.__all__, *conditions.__all__, *knobs.__all__, *tables.__all__, *tokens.__all__, *prepare.__all__,
     *download.__all__, *stems.__all__, *bundled.__all__, *datasets.__all__, *synthetic.__all__,
 ]
@@ -16,6 +16,7 @@ from .files import *
 from .splits import *
 from .chunks import *
 from .loaders import *
+from .habits import *
 from .pairs import *
 from .conditions import *
 from .knobs import *

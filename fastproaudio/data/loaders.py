@@ -9,8 +9,6 @@ __all__ = ['inner_settings', 'ChunkDL', 'AudioBlock', 'StreamDL', 'AudioDataLoad
 import difflib, inspect, random
 
 from fastai.basics import *
-from fastai.data.transforms import Normalize
-from fastai.interpret import Interpretation
 from ..io.headers import keep_listed, save_headers
 from .tensors import AudioTensor
 from .files import AudioFile, get_audio_files, OpenAudio, ReadChunk
@@ -126,7 +124,7 @@ class ChunkDL(_CaptionedDL):
         do_setup:bool=True, # Show the transforms a batch, if they want to see one
         **kwargs
     ):
-        for word in ('process', 'shuffled'): kwargs.pop(word, None)      # fastai passes these; they have no meaning here
+        for word in ('process', 'shuffled'): kwargs.pop(word, None)   # fastai passes them; they mean nothing here
         _check_kwargs(kwargs, self._own)
         _check_counts(bs=bs, chunk_len=chunk_len, read_len=ifnone(read_len, chunk_len))
         store_attr('chunk_len,sr,n_chs,read_len,preload,pad,from_silence,head,trim,flip_polarity,check,seed')
@@ -262,42 +260,6 @@ class ChunkDL(_CaptionedDL):
         try: return self.after_item(item)
         except SkipItemException: return None
 
-# %% ../../nbs/20f_data.loaders.ipynb #20f0c004
-@Normalize
-def setups(self, dl:ChunkDL):
-    if self.mean is not None and self.std is not None: return
-    x = cast(dl.one_batch()[0], Tensor)
-    axes = tuple(i for i in range(x.ndim) if i!=1)
-    self.mean = x.mean(axes, keepdim=True)
-    self.std = x.std(axes, keepdim=True)+1e-7
-
-@Normalize
-def encodes(self, x:AudioTensor): return (x-self.mean.to(x.device))/self.std.to(x.device)
-
-@Normalize
-def decodes(self, x:AudioTensor): return x*self.std.to(x.device)+self.mean.to(x.device)
-
-# %% ../../nbs/20f_data.loaders.ipynb #20f0c002
-class _Rows:
-    "Gives always the same rows; a class, so that a loader with it can be exported."
-    def __init__(self, rows): self.rows = rows
-    def __call__(self): return self.rows
-
-_of_items = Interpretation.__getitem__
-
-@patch
-def __getitem__(self:Interpretation, idxs):
-    "Inputs, predictions, targets, decoded predictions and losses of chunks, where the loader gives chunks."
-    if not isinstance(self.dl, ChunkDL): return _of_items(self, idxs)
-    idxs = [int(i) for i in (idxs if is_listy(idxs) or isinstance(idxs, Tensor) else [idxs])]
-    dl = self.dl.new(shuffle=False, drop_last=False, bs=len(idxs), get_idxs=_Rows(idxs))
-    inps,preds,targs,decoded = self.learn.get_preds(dl=dl, with_input=True, with_decoded=True, act=self.act, reorder=False)
-    heard = tuplify(inps)
-    n = preds.shape[-1] if preds.ndim==3 else self.dl.chunk_len
-    if heard[0].shape[-1]==dl.left+dl.chunk_len+dl.right and n==dl.chunk_len:
-        heard = tuple(o[..., dl.left:dl.left+n] if o.shape[-1]==heard[0].shape[-1] else o for o in heard)
-    return detuplify(heard),preds,targs,decoded,self.losses[idxs]
-
 # %% ../../nbs/20f_data.loaders.ipynb #e6d606ee
 @patch
 def set_context(self:DataLoaders,
@@ -310,8 +272,8 @@ def set_context(self:DataLoaders,
     for dl in self.loaders: dl.set_context(left, right)
 
 inner_settings = """dataset n_chs left right rows n shuffle verbose do_setup timeout batch_size indexed
-    persistent_workers pin_memory_device wif before_iter after_item before_batch after_batch after_iter create_batches create_item
-    create_batch retain get_idxs sample shuffle_fn do_batch""".split() # of loaders, which nobody gives to a factory
+    persistent_workers pin_memory_device wif before_iter after_item before_batch after_batch after_iter
+    create_batches create_item create_batch retain get_idxs sample shuffle_fn do_batch""".split()
 
 @delegates(ChunkDL.__init__, but=inner_settings)
 def AudioBlock(

@@ -28,6 +28,10 @@ from .panel import KnobPanel
 # %% ../../nbs/31g_train.effects.ipynb #f9e4cff9
 class EffectsLearner(AudioLearner):
     "A learner of an effect: chunks in and out in training, whole recordings after it."
+    def fit(self, *args, **kwargs):
+        if not hasattr(get_model(self.model), 'receptive_field'): _check_shape(self.dls, get_model(self.model))
+        super().fit(*args, **kwargs)
+
     @property
     def sound_alone(self): return not getattr(get_model(self.model), 'n_knobs', 0)
 
@@ -130,7 +134,6 @@ def effects_learner(
     "A learner for an audio effect: dry chunks in, wet chunks out."
     check_network(model)
     _check_channels(dls, model)
-    if not hasattr(model, 'receptive_field'): _check_shape(dls, model)
     if hasattr(model, 'receptive_field') and hasattr(dls, 'set_context'):
         ahead = getattr(model, 'lookahead', 0)
         dls.set_context(model.receptive_field-1-ahead, ahead)

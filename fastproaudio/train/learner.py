@@ -54,8 +54,8 @@ class AudioLearner(Learner):
         if dl is None: dl = self.dls[ds_idx].new(shuffle=False, drop_last=False)
         varied = [f for f in dl.after_batch.fs if getattr(f, 'split_idx', None)==0]
         if not varied and not (kwargs.get('item_tfms') or kwargs.get('batch_tfms')):
-            raise ValueError("expected loaders that vary the sound, for predictions to be averaged over, got none; pass "
-                             "batch_tfms=RandomGain() to the loaders, or use get_preds")
+            raise ValueError("expected loaders that vary the sound, for predictions to be averaged over, got none; "
+                             "pass batch_tfms=RandomGain() to the loaders, or use get_preds")
         return super().tta(ds_idx, dl, **kwargs)
 
     sound_alone = True # whether the model is given one waveform, and nothing else
@@ -63,8 +63,8 @@ class AudioLearner(Learner):
         "Refuse a callback of fastai's that cannot work on this sound, or leave out the part of it that cannot."
         kinds = {o.__name__ for o in type(cb).__mro__}
         if 'MixHandler' in kinds and not self.sound_alone:
-            raise ValueError(f"expected one waveform to mix, which {type(cb).__name__} blends with another, got a model "
-                             "of tokens, knobs or two sounds; train without it, and vary the sound with Gain or Shelf")
+            raise ValueError(f"expected one waveform to mix, which {type(cb).__name__} blends with another, got a "
+                             "model of tokens, knobs or two sounds; leave it out, or vary the sound with batch_tfms=RandomGain()")
         alone = self.sound_alone and not getattr(get_model(self.model), 'recurrent', False)
         if 'TensorBoardCallback' in kinds and not alone and (cb.trace_model or cb.log_preds):
             cb.trace_model = cb.log_preds = False

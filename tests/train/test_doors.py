@@ -39,7 +39,7 @@ def test_whole_numbers_are_scaled_by_their_type(folder):
 
 @pytest.mark.parametrize('net,said', [(TCN, r'TCN\(\)'), (nn.Conv1d(1, 1, 9), 'pad'), (nn.Conv1d(1, 2, 9, padding=4), 'channels'), (3, 'network')])
 def test_a_network_that_cannot_be_one(folder, net, said):
-    with pytest.raises(ValueError, match=said): effects_learner(pairs(folder), net)
+    with pytest.raises(ValueError, match=said): effects_learner(pairs(folder), net).fit(1)
 
 
 def test_crossed_files_are_told(folder):
