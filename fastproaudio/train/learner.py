@@ -64,7 +64,7 @@ class AudioLearner(Learner):
         kinds = {o.__name__ for o in type(cb).__mro__}
         if 'MixHandler' in kinds and not self.sound_alone:
             raise ValueError(f"expected one waveform to mix, which {type(cb).__name__} blends with another, got a "
-                             "model of tokens, knobs or two sounds; leave it out, or vary the sound with batch_tfms=RandomGain()")
+                             "model of tokens, knobs or two sounds; leave it out, or pass batch_tfms=RandomGain()")
         alone = self.sound_alone and not getattr(get_model(self.model), 'recurrent', False)
         if 'TensorBoardCallback' in kinds and not alone and (cb.trace_model or cb.log_preds):
             cb.trace_model = cb.log_preds = False
