@@ -35,32 +35,45 @@ def split_params(
 MIN_LOG_SCALE = -9. # A sixteenth of a 16-bit step: no reward for certainty beyond what files hold
 
 # %% ../nbs/06_likelihood.ipynb #50ad9b51
+def _over_items(nll, reduction):
+    "The mean over the samples of each item, then what fastai asks for over items."
+    if reduction=='mean': return nll.mean()
+    each = nll.flatten(1).mean(1)
+    return each if reduction=='none' else each.sum()
+
 def gaussian_nll(
     pred:Tensor, # `(batch, 2*n_ch, samples)`: mean and log deviation per channel
     targ:Tensor, # `(batch, n_ch, samples)`
-) -> Tensor: # Scalar, nats per sample
+    reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
+) -> Tensor: # Nats per sample
     "Mean negative log-likelihood under a normal distribution."
     mean,log_s = split_params(pred.float(), targ.shape[1])
     log_s = log_s.clamp(min=MIN_LOG_SCALE)
-    return (.5*((targ-mean)*(-log_s).exp()).square() + log_s + .5*math.log(2*math.pi)).mean()
+    return _over_items(.5*((targ-mean)*(-log_s).exp()).square() + log_s + .5*math.log(2*math.pi), reduction)
 
 def mol_nll(
     pred:Tensor, # `(batch, 3*n_mix*n_ch, samples)`: logits, means, log scales per channel
     targ:Tensor, # `(batch, n_ch, samples)`
-) -> Tensor: # Scalar, nats per sample
+    reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
+) -> Tensor: # Nats per sample
     "Mean negative log-likelihood under a mixture of logistics (Salimans et al. 2017, PixelCNN++, as a density)."
     logit,mean,log_s = split_params(pred.float(), targ.shape[1]).chunk(3, 0)
     log_s = log_s.clamp(min=MIN_LOG_SCALE)
     z = (targ-mean)*(-log_s).exp()
     log_p = -z - log_s - 2*F.softplus(-z)
-    return -torch.logsumexp(F.log_softmax(logit, 0)+log_p, 0).mean()
+    return _over_items(-torch.logsumexp(F.log_softmax(logit, 0)+log_p, 0), reduction)
 
 def token_nll(
     pred:Tensor, # Logits `(batch, samples, n_tokens)`
     targ:Tensor, # Tokens `(batch, samples)`
-) -> Tensor: # Scalar, nats per sample
+    reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
+) -> Tensor: # Nats per sample
     "Mean negative log-likelihood of tokens: cross-entropy."
-    return F.cross_entropy(pred.float().flatten(0, -2), targ.reshape(-1))
+    nll = F.cross_entropy(pred.float().flatten(0, -2), targ.reshape(-1), reduction='none')
+    return _over_items(nll.view(targ.shape), reduction)
+
+def _likeliest(logits): return logits.argmax(-1)
+token_nll.decodes = _likeliest # what fastai asks a loss for
 
 def head_loss(
     head:str, # One of `HEADS`

@@ -1,9 +1,10 @@
 "Items are files; chunks, knobs, tokens, stems, tables, downloads."
-from . import (show, tensors, files, splits, chunks, loaders, pairs, conditions, knobs, tables, tokens,
-               prepare, download, stems, bundled, datasets, synthetic, rigs, capture)
+from . import (show, tensors, augment, files, splits, chunks, loaders, habits, pairs, conditions, knobs, tables,
+               tokens, prepare, download, stems, bundled, datasets, synthetic, rigs, capture)
 
 __all__ = [
-    *show.__all__, *tensors.__all__, *files.__all__, *splits.__all__, *chunks.__all__, *loaders.__all__,
+    *show.__all__, *tensors.__all__, *augment.__all__, *files.__all__, *splits.__all__, *chunks.__all__,
+    *loaders.__all__, *habits.__all__,
     *pairs.__all__, *conditions.__all__, *knobs.__all__, *tables.__all__, *tokens.__all__, *prepare.__all__,
     *download.__all__, *stems.__all__, *bundled.__all__, *datasets.__all__, *synthetic.__all__, *rigs.__all__,
     *capture.__all__,
@@ -11,10 +12,12 @@ __all__ = [
 
 from .show import *
 from .tensors import *
+from .augment import *
 from .files import *
 from .splits import *
 from .chunks import *
 from .loaders import *
+from .habits import *
 from .pairs import *
 from .conditions import *
 from .knobs import *

@@ -15,8 +15,8 @@ from ..io.headers import audio_info, keep_listed
 from ..io.recording import file_stamp
 from ..pairs.check import check_pair
 from .files import AudioFile, get_audio_files
-from .splits import part_of_name, split_pairs
-from .loaders import AudioBlock, AudioDataLoaders, ChunkDL
+from .splits import part_of_name, split_by_own, split_pairs
+from .loaders import AudioBlock, AudioDataLoaders, ChunkDL, inner_settings
 
 # %% ../../nbs/20g_data.pairs.ipynb #f1d609c1
 _words = dict(input='x', dry='x', clean='x', target='y', wet='y')
@@ -111,11 +111,15 @@ def _shifted(pairs, found):
     return L(map(shift, pairs))
 
 def _warn_late(pairs, most=3):
-    "Look at the first pairs for a moment and warn if a target is late or early."
+    "Look at the first pairs for a moment; warn of a target that is late, early, or of something else."
     for x,y in L(map(_paths, pairs)).unique()[:most]:
         x_info,y_info = audio_info(x),audio_info(y)
         if x_info.lossy or y_info.lossy or x_info.sr!=y_info.sr: continue
         report = pair_checked(file_stamp(x), file_stamp(y), True)
+        if 'different' in report.kinds:
+            said = first(p for p in report.problems if p.kind=='different')
+            warnings.warn(f"{y}: {said}", stacklevel=3)
+            continue
         agree = [v for v in report.methods.values() if v is not None and abs(v-report.latency)<=16]
         if len(agree)<2 or report.confidence<.6 or not {'late', 'early'} & set(report.kinds): continue
         side = 'late' if report.latency>0 else 'early'
@@ -125,7 +129,7 @@ def _warn_late(pairs, most=3):
 
 # %% ../../nbs/20g_data.pairs.ipynb #1b03bd4d
 @patch(cls_method=True)
-@delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'rows', 'n'])
+@delegates(ChunkDL.__init__, but=inner_settings)
 def from_pairs(cls:AudioDataLoaders,
     inputs:str|Path|list, # A recording, a list of them, or a folder
     targets:str|Path|list=None, # The same kind; None: one folder with `*input*` and `*target*` files
@@ -139,12 +143,17 @@ def from_pairs(cls:AudioDataLoaders,
     carry:bool=False, # Rows of a batch continue those of the batch before: a recurrent network keeps its state
     path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Chunks in a validation batch
+    splitter:Callable=None, # fastai's own way to split: from the inputs to two lists of numbers; None: as above
+    item_tfms:list=None, # Transforms of single items
+    batch_tfms:list=None, # Transforms of batches, such as `sound_transforms(sr)`
+    shuffle:bool=True, # New order and new offsets in training, each epoch
     device=None, # Device of the batches
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
     "Loaders for learning an effect from recordings of its input and its output."
     pairs = get_pairs(inputs, targets)
-    if valid is None: train,valid = split_pairs(pairs, valid_pct, split_by, kwargs.get('seed'))
+    if splitter: train,valid = split_by_own(splitter, pairs, [x for x,_ in pairs])
+    elif valid is None: train,valid = split_pairs(pairs, valid_pct, split_by, kwargs.get('seed'))
     else:
         train = pairs.filter(lambda p: part_of_name(p) in (None, 'train'))
         valid = get_pairs(*tuplify(valid))
@@ -158,8 +167,9 @@ def from_pairs(cls:AudioDataLoaders,
     elif kwargs.get('check') is not False: _warn_late(train)
     n_chs = n_ch if isinstance(n_ch, tuple) else (n_ch, n_ch)
     db = DataBlock([AudioBlock(sr, n, resample=resample) for n in n_chs], getters=[ItemGetter(0), ItemGetter(1)],
-                   splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
-    kwargs = {'drop_last':False, **kwargs}
-    dls = cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, carry=carry, **kwargs)
+                   splitter=IndexSplitter(range(len(train), len(train)+len(valid))), item_tfms=item_tfms,
+                   batch_tfms=batch_tfms)
+    kwargs = dict(drop_last=False, shuffle=shuffle, path=path, val_bs=val_bs, device=device, carry=carry) | kwargs
+    dls = cls.from_dblock(db, train+valid, **kwargs)
     dls.alignment = found
     return dls

@@ -147,6 +147,19 @@ def _cut_pairs(pairs, valid_pct):
     return L(zip(x_heads, y_heads)),L(zip(x_tails, y_tails))
 
 # %% ../../nbs/20d_data.splits.ipynb #65846a68
+def split_by_own(
+    splitter:Callable, # From items to two lists of numbers, as those of fastai
+    items:list, # What is split
+    seen:list=None, # What the splitter sees of them, None: themselves
+) -> tuple: # For training, for validation
+    "Split by what the caller has brought."
+    seen = items if seen is None else seen
+    parts = splitter(L(seen))
+    if len(parts)!=2:
+        raise ValueError(f"expected a splitter that gives two lists of numbers, got {len(parts)}; "
+                         "RandomSplitter() is one")
+    return tuple(L(items[int(i)] for i in part) for part in parts)
+
 def split_files(
     files:list, # Recordings
     valid_pct:float=.2, # Part for validation where the names do not say

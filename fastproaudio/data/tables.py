@@ -13,7 +13,7 @@ from fastai.basics import *
 from fastai.data.all import *
 from .files import AudioFile, get_audio_files
 from .splits import input_of, split_settings
-from .loaders import AudioBlock, AudioDataLoaders, ChunkDL
+from .loaders import AudioBlock, AudioDataLoaders, ChunkDL, inner_settings
 from .pairs import check_channels
 from .conditions import (curve_suffixes, KnobCurve, KnobLine, read_csv_text, read_curve,
                                           read_header, read_number)
@@ -248,7 +248,7 @@ def _as_curve(s, knobs):
 
 # %% ../../nbs/20j_data.tables.ipynb #4592a79f
 @patch(cls_method=True)
-@delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'rows', 'n'])
+@delegates(ChunkDL.__init__, but=inner_settings)
 def from_table(cls:AudioDataLoaders,
     table, # CSV file or DataFrame: columns `input`, `target`, one for each knob, and if you like `split`
     knobs:list=None, # Names or `Knob`s, or a dict from name to `(lo, hi, unit)`; None: all other columns, see above
@@ -263,6 +263,9 @@ def from_table(cls:AudioDataLoaders,
     resample:bool=False, # Convert files of another rate, in memory
     path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Chunks in a validation batch
+    item_tfms:list=None, # Transforms of single items
+    batch_tfms:list=None, # Transforms of batches, such as `sound_transforms(sr)`
+    shuffle:bool=True, # New order and new offsets in training, each epoch
     device=None, # Device of the batches
     **kwargs
 ) -> AudioDataLoaders: # Training and validation; `dls.knobs` are the knobs, `dls.test_items` is kept for a test
@@ -277,8 +280,10 @@ def from_table(cls:AudioDataLoaders,
     blocks = {0:x, 1:KnobBlock(knobs, chunk_len), 2:y}                           # by their place in a row
     if not len(knobs): del blocks[1]
     db = DataBlock(list(blocks.values()), getters=[ItemGetter(i) for i in blocks], n_inp=len(blocks)-1,
-                   splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
-    dls = cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
+                   splitter=IndexSplitter(range(len(train), len(train)+len(valid))), item_tfms=item_tfms,
+                   batch_tfms=batch_tfms)
+    kwargs = dict(drop_last=False, shuffle=shuffle, path=path, val_bs=val_bs, device=device) | kwargs
+    dls = cls.from_dblock(db, train+valid, **kwargs)
     dls.test_items = test
     return dls
 

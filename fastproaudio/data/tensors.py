@@ -188,3 +188,50 @@ def show_results(x:AudioSpectrogram, y:object, samples:object, outs:object, ctxs
                  titles=None, starts=None, hear=True, **kwargs): # noqa: ARG001
     "Each spectrogram with its label and the predicted one in the title."
     return _show_spectra([(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)], max_n, titles, ctxs)
+
+# %% ../../nbs/20b_data.tensors.ipynb #5bd31e73
+@dispatch
+def plot_top_losses(x:AudioTensor, y:AudioTensor, samples:object, outs:object, raws:object, losses:object, # noqa: ARG001
+                    hear=True, **kwargs): # noqa: ARG001
+    "Input, target, prediction and error of the worst chunks."
+    return _show_predictions(samples, outs, len(losses), _losses_in_words(losses), None, None, hear)
+
+@dispatch
+def plot_top_losses(x:tuple, y:AudioTensor, samples:object, outs:object, raws:object, losses:object, # noqa: ARG001
+                    hear=True, **kwargs): # noqa: ARG001
+    "The same for an effect with knobs."
+    return _show_predictions(samples, outs, len(losses), _losses_in_words(losses), None, None, hear)
+
+@dispatch
+def plot_top_losses(x:AudioTensor, y:object, samples:object, outs:object, raws:object, losses:object, # noqa: ARG001
+                    hear=True, **kwargs): # noqa: ARG001
+    "The worst sounds, with label and prediction."
+    samples = [(*s, f"-> {_note(o[0])}") for s,o in zip(samples, outs)]
+    titles = _losses_in_words(losses)
+    if isinstance(x, AudioSpectrogram): return _show_spectra(samples, len(losses), titles, None)
+    return show_samples(samples, len(losses), titles, None, None, hear)
+
+def _losses_in_words(losses): return [f'loss {float(v):.3g}' for v in losses]
+
+# %% ../../nbs/20b_data.tensors.ipynb #5bd31e71
+def _log_sounds(samples, outs, writer, step):
+    "Input, target and prediction of each item to TensorBoard, each channel a sound; labels as text."
+    for i,(s,o) in enumerate(zip(samples, outs)):
+        named = dict(zip(('input', 'target'), [v for v in s if isinstance(v, AudioTensor)]))
+        if isinstance(o[0], AudioTensor): named['prediction'] = o[0]
+        else: writer.add_text(f'{i}/label', ' '.join(_note(v) for v in s[1:])+f' -> {_note(o[0])}', step)
+        for k,x in named.items():
+            if isinstance(x, AudioSpectrogram): continue
+            wave = cast(x, Tensor).detach().cpu().float().clamp(-1, 1)
+            rate = int(x.sr or named['input'].sr or 44100)
+            for c,channel in enumerate(wave): writer.add_audio(f'{i}/{k} {c}'.removesuffix(' 0'), channel, step, rate)
+
+@dispatch
+def tensorboard_log(x:AudioTensor, y:object, samples:object, outs:object, writer:object, step:object): # noqa: ARG001
+    "Sounds of a batch and what a model made of them."
+    _log_sounds(samples, outs, writer, step)
+
+@dispatch
+def tensorboard_log(x:tuple, y:AudioTensor, samples:object, outs:object, writer:object, step:object): # noqa: ARG001
+    "The same for an effect with knobs."
+    _log_sounds(samples, outs, writer, step)

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['waveform_to_categorical', 'MuLaw', 'mu_law_encoding', 'mu_law_decoding', 'waveform_to_input', 'logit_to_categorical',
-           'RandomGain', 'NextSample', 'SampleBlock', 'TokenBlock']
+           'NextSample', 'SampleBlock', 'TokenBlock']
 
 # %% ../../nbs/20k_data.tokens.ipynb #419d3549
 from fastai.basics import *
 from fastai.data.all import *
-from ..dsp import db2amp, mu_law_decode, mu_law_encode
+from ..dsp import mu_law_decode, mu_law_encode
 from ..checks import whole
 from .tensors import AudioSpectrogram, AudioTensor, AudioTokens
 from .files import list_recordings
-from .splits import split_files
-from .loaders import AudioBlock, AudioDataLoaders, ChunkDL, StreamDL
+from .splits import split_by_own, split_files
+from .loaders import AudioBlock, AudioDataLoaders, ChunkDL, inner_settings, StreamDL
+from .augment import RandomGain
 from .conditions import ConditionTensor, KnobsOf, OpenFrames
 
 # %% ../../nbs/20k_data.tokens.ipynb #ab2ddfec
@@ -86,30 +87,6 @@ def logit_to_categorical(
     "The likeliest tokens."
     return logits.argmax(1)
 
-# %% ../../nbs/20k_data.tokens.ipynb #607b9ed5
-class RandomGain(Transform):
-    "In training, each row of a batch louder or softer; what would clip is not raised as far."
-    order = 40
-    split_idx = 0
-    def __init__(self,
-        db:float=8., # Most change, to either side
-        every:int=1, # Batches that a row keeps its level for, about
-        seed:int=None, # Of the draws, None: any
-    ):
-        if not 0<=db<=60 or every<1:
-            raise ValueError(f"expected db in 0..60 and every of at least 1, got {db} and {every}")
-        store_attr('db,every')
-        self.turn = random.Random(random.getrandbits(64) if seed is None else seed)
-        self.rng = torch.Generator()                                             # a checkpoint keeps the state of both
-        self.rng.manual_seed(self.turn.getrandbits(63))
-
-    def encodes(self, x:AudioTensor) -> AudioTensor:
-        "`(batch, channels, samples)`."
-        if self.turn.random()*self.every<1: self.rng.manual_seed(self.turn.getrandbits(63))
-        gain = db2amp(self.db*(2*torch.rand(len(x), 1, 1, generator=self.rng.clone_state())-1)).to(x)
-        room = 1/cast(x, Tensor).abs().amax((1, 2), keepdim=True).clamp(1e-9, 1.)
-        return x*gain.minimum(room)
-
 # %% ../../nbs/20k_data.tokens.ipynb #57293ae1
 class _LaterTensor(ConditionTensor):
     "Stands where the target of an item will be: fastai counts the parts of a batch by those of an item."
@@ -173,17 +150,17 @@ def _train_valid(files, valid, valid_pct, split_by, sr, seed):
                          f"got {len(train)} and {len(valid)}")
     return train,valid
 
-def _next_block(sound, knobs, local, splitter):
+def _next_block(sound, knobs, local, splitter, **tfms):
     "A `DataBlock` of a sound, then what conditions it, then the place of its target."
     parts = [(sound, noop)]
     if knobs: parts.append((TransformBlock(), knobs))
     if local: parts.append((TransformBlock(type_tfms=local), noop))
     if len(parts)>1: parts.append((TransformBlock(), _place_of_target))
     blocks,getters = zip(*parts)
-    return DataBlock(blocks, getters=list(getters), n_inp=max(1, len(blocks)-1), splitter=splitter)
+    return DataBlock(blocks, getters=list(getters), n_inp=max(1, len(blocks)-1), splitter=splitter, **tfms)
 
 @patch(cls_method=True)
-@delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'n'])
+@delegates(ChunkDL.__init__, but=inner_settings)
 def from_files(cls:AudioDataLoaders,
     files:str|Path|list, # A folder (also one by `prepare_audio`, with a folder for each rate), a recording or a list
     n_tokens:int=256, # Mu-law levels, None: samples stay numbers
@@ -202,6 +179,10 @@ def from_files(cls:AudioDataLoaders,
     gain_db:float=0., # In training, louder or softer by up to this much: more from little sound
     path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Streams in validation
+    splitter:Callable=None, # fastai's own way to split: from the recordings to two lists of numbers; None: as above
+    item_tfms:list=None, # Transforms of single items
+    batch_tfms:list=None, # Transforms of batches, such as `sound_transforms(sr)`
+    shuffle:bool=True, # New order and new offsets in training, each epoch
     device=None, # Device of the batches
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
@@ -209,15 +190,17 @@ def from_files(cls:AudioDataLoaders,
     if local and (n_ch or 1)>1 and n_tokens:
         raise ValueError(f"expected one channel of tokens with a local condition, got n_ch={n_ch}; mix them")
     seed = kwargs.get('seed')
-    train,valid = _train_valid(files, valid, valid_pct, split_by, sr, seed)
+    if splitter: train,valid = split_by_own(splitter, list_recordings(files, sr))
+    else: train,valid = _train_valid(files, valid, valid_pct, split_by, sr, seed)
     knobs = KnobsOf(knobs, train+valid) if knobs else None
     local = OpenFrames(local, hop, sr, n_ch, resample) if local else None
     gain = None
     if gain_db: gain = RandomGain(gain_db, every=64 if carry else 1, seed=seed)
     sound = dict(sr=sr, n_ch=n_ch, resample=resample, carry=carry, gain=gain, knobs=knobs, local=local)
     sound = SampleBlock(**sound) if n_tokens is None else TokenBlock(n_tokens, **sound)
-    db = _next_block(sound, knobs, local, IndexSplitter(range(len(train), len(train)+len(valid))))
-    kwargs = dict(drop_last=False) | kwargs
+    db = _next_block(sound, knobs, local, IndexSplitter(range(len(train), len(train)+len(valid))),
+                     item_tfms=item_tfms, batch_tfms=batch_tfms)
+    kwargs = dict(drop_last=False, shuffle=shuffle) | kwargs
     kwargs['chunk_len'] = ifnone(chunk_len, 512 if carry else 2048)
     kwargs['bs'] = ifnone(bs, 16 if carry else 8)
     return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **kwargs)

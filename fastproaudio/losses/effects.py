@@ -95,6 +95,13 @@ class SumLoss(nn.Module):
     def reduction(self, v):
         for l in self.losses: l.reduction = v
 
+    def listen(self,
+        targ:Tensor, # Targets of the material, `(batch, channels, samples)`
+    ):
+        "Let the parts choose their floors from the material."
+        for l in self.losses:
+            if hasattr(l, 'listen'): l.listen(targ)
+
     def forward(self,
         pred:Tensor, # Waveform `(batch, channels, samples)`
         targ:Tensor, # Target, same shape

@@ -7,14 +7,14 @@ __all__ = ['STFTLoss', 'MultiResSTFTLoss', 'stft_distance']
 
 # %% ../../nbs/05b_losses.spectra.ipynb #ea239ea1
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.autograd.function import once_differentiable
-from .waves import db2power, WaveLoss
+from .waves import db2power, heard_floor, WaveLoss
 
 # %% ../../nbs/05b_losses.spectra.ipynb #37eecc30
 @lru_cache(maxsize=32)
@@ -110,7 +110,7 @@ class STFTLoss(WaveLoss):
         w_sc:float=1., # Weight of the spectral convergence
         w_log:float=1., # Weight of the mean absolute log ratio of magnitudes
         w_lin:float=0., # Weight of the mean absolute difference of magnitudes
-        floor_db:float=-60., # A quieter target counts as this loud in the spectral convergence, dBFS
+        floor_db:float=None, # A quieter target counts as this loud in the spectral convergence, dBFS; None: as `ESRLoss`
         eps:float=1e-8, # Added to every power: silence has finite logs and gradients
         reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
     ):
@@ -119,7 +119,12 @@ class STFTLoss(WaveLoss):
         if not 0<win_length<=n_fft:
             raise ValueError(f"expected 0 < win_length <= n_fft={n_fft}, got {win_length}")
         if hop_length<1: raise ValueError(f"expected hop_length >= 1, got {hop_length}")
-        self.settings = _Distance(n_fft, hop_length, win_length, w_sc, w_log, w_lin, floor_db, eps)
+        self.chosen = floor_db is not None
+        self.settings = _Distance(n_fft, hop_length, win_length, w_sc, w_log, w_lin, -60. if floor_db is None else floor_db, eps)
+
+    def listen(self, targ):
+        "Choose the floor of the spectral convergence from the material, unless it was given."
+        if not self.chosen: self.settings = replace(self.settings, floor_db=heard_floor(targ))
 
     def per_item(self, pred, targ):
         if torch.is_grad_enabled() and targ.requires_grad:
@@ -142,6 +147,10 @@ class MultiResSTFTLoss(WaveLoss):
             raise ValueError("expected as many n_ffts as hop_lengths as win_lengths, "
                              f"got {len(n_ffts)}, {len(hop_lengths)} and {len(win_lengths)}")
         self.losses = nn.ModuleList(STFTLoss(*a, **kwargs) for a in zip(n_ffts, hop_lengths, win_lengths))
+
+    def listen(self, targ):
+        "Choose floors from the material, see `STFTLoss`."
+        for l in self.losses: l.listen(targ)
 
     def per_item(self, pred, targ): return torch.stack([l.per_item(pred, targ) for l in self.losses]).mean(0)
 

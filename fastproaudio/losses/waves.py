@@ -117,28 +117,39 @@ class WaveLoss(nn.Module):
             res = self.per_item(*as_items(pred, targ))
         return res if self.reduction=='none' else getattr(res, self.reduction)()
 
-# %% ../../nbs/05a_losses.waves.ipynb #b03b985a
-class ESRLoss(WaveLoss):
-    "Error-to-signal ratio of each item."
+# %% ../../nbs/05a_losses.waves.ipynb #05a0f100
+def heard_floor(
+    targ:Tensor, # Targets of the material, `(batch, channels, samples)`
+    below_db:float=10., # How far below their mean power
+) -> float: # Level, dBFS; not below -60
+    "The level that quieter targets count as: a pause must neither outweigh the music nor count for nothing."
+    power = wave_power(as_items(targ, targ)[1]).double().mean().item()
+    return max(-60., 10*math.log10(max(power, 1e-12))-below_db)
+
+class FlooredLoss(WaveLoss):
+    "A loss over the target's power, with a floor that is given, or chosen from the material."
     def __init__(self,
-        floor_db:float=-60., # A quieter target counts as this loud, dBFS: a pause must not outweigh the music
+        floor_db:float=None, # A quieter target counts as this loud, dBFS; None: -60 until `listen` has heard the material
         reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
     ):
         super().__init__(reduction)
-        self.floor_db = floor_db
+        self.chosen = floor_db is not None
+        self.floor_db = floor_db if self.chosen else -60.
 
+    def listen(self,
+        targ:Tensor, # Targets of the material, `(batch, channels, samples)`
+    ):
+        "Choose the floor from the material, unless it was given: 10 dB below its mean power."
+        if not self.chosen: self.floor_db = heard_floor(targ)
+
+# %% ../../nbs/05a_losses.waves.ipynb #b03b985a
+class ESRLoss(FlooredLoss):
+    "Error-to-signal ratio of each item."
     def per_item(self, pred, targ): return esr_items(pred, targ, self.floor_db)
 
 # %% ../../nbs/05a_losses.waves.ipynb #5006e104
-class DCLoss(WaveLoss):
+class DCLoss(FlooredLoss):
     "Squared difference of the channels' means over the target's power (Wright and Välimäki 2019, eq. 10), per channel."
-    def __init__(self,
-        floor_db:float=-60., # A quieter target counts as this loud, dBFS
-        reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
-    ):
-        super().__init__(reduction)
-        self.floor_db = floor_db
-
     def per_item(self, pred, targ):
         off = (targ-pred).mean(-1).square()
         return (off/targ.square().mean(-1).clamp(min=db2power(self.floor_db))).mean(1)
@@ -189,6 +200,10 @@ class PreEmphasis(nn.Module):
     def reduction(self): return self.loss.reduction
     @reduction.setter
     def reduction(self, v): self.loss.reduction = v
+
+    def listen(self, targ):
+        "Let the loss choose its floor from the material as it will hear it."
+        if hasattr(self.loss, 'listen'): self.loss.listen(self.filter(targ))
 
     def filter(self, x):
         if x.shape[-1]<2: raise ValueError(f"expected at least 2 samples for pre-emphasis, got {x.shape[-1]}")

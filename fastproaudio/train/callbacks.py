@@ -84,7 +84,7 @@ class CarryState(Callback):
         if not goes_on.any(): return new
         return [_rows_of(o, n, goes_on) for o,n in zip(self.state, new)]
 
-    def after_batch(self): self.state = [s.detach() for s in self.state]
+    def after_batch(self): self.state = [s.detach() for s in self.state or ()] or None
     def after_cancel_batch(self): self.state = None
     def after_fit(self): self.state = None
 

@@ -19,6 +19,12 @@ from ..models.model import net_of
 # %% ../../nbs/31b_train.checkpoint.ipynb #b6477118
 class _NotPlain(Exception): "For what cannot be kept as plain data."
 
+def _bare(x):
+    "A tensor without what rides on it: fastai's tensors keep their attributes when they are cast."
+    x = cast(x.detach(), Tensor)
+    vars(x).clear()
+    return x
+
 def _packed(o):
     "A list of plain values; a long one of numbers as one tensor."
     if len(o)<=8: return o
@@ -32,7 +38,7 @@ def _plain(o):
     if isinstance(o, np.generic): o = o.item()
     if o is None or isinstance(o, (bool, int, float, str)): return o
     if isinstance(o, np.ndarray) and o.dtype.kind in 'biuf': return {'__array__':torch.from_numpy(o.copy())}
-    if isinstance(o, Tensor): return cast(o.detach(), Tensor)
+    if isinstance(o, Tensor): return _bare(o)
     if isinstance(o, dict) and all(isinstance(k, (str, int)) for k in o): return {k:_plain(v) for k,v in o.items()}
     if type(o) is tuple: return tuple(map(_plain, o))
     if type(o) in (list, L): return _packed(type(o)(_plain(v) for v in o))
@@ -204,9 +210,20 @@ def _newest(file):
 
 # %% ../../nbs/31b_train.checkpoint.ipynb #7edd7716
 def is_fit(learn) -> bool:
-    "Whether a learner trains: fastai sends the events of a fit in `lr_find`, `validate` and `get_preds` too."
+    "Whether a learner trains: fastai sends the events of a fit in `lr_find`, `validate`, `summary` and `tta` too."
+    if hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds'): return False
     lock = getattr(learn, 'lock', None)                          # held while fastai validates or predicts
-    return not (hasattr(learn, 'lr_finder') or hasattr(learn, 'gather_preds') or bool(lock and lock.locked()))
+    return not (lock and lock.locked()) and _in_fit(learn)
+
+def _in_fit(learn):
+    "Whether an event comes from a fit: `with learn:` sends the same one, and nothing else tells them apart."
+    frame = inspect.currentframe()
+    while frame:
+        here = frame.f_locals
+        if frame.f_code is Learner._with_events.__code__ and here['self'] is learn and here['event_type']=='fit':
+            return True
+        frame = frame.f_back
+    return False
 
 def _grads(opt):
     "Gradients that wait for the next step: a tensor, 0 for zeros, None for none, which an optimizer leaves alone."
@@ -224,6 +241,11 @@ def _load_opt(opt, sd):
         for (p,*_),s in zip(opt.all_params(), sd['state']):
             s.update({k:v.to(p.device) for k,v in s.items() if isinstance(v, Tensor)})
     opt.load_state_dict(sd)
+
+def _move_bar(learn):
+    "Tell the bar that an epoch is left out: it counts the time from the first that it hears of."
+    bar = getattr(getattr(learn, 'progress', None), 'mbar', None)
+    if bar: bar.update(learn.epoch)
 
 def _all_ranks(o):
     "`o` of every process of a distributed run."
@@ -287,7 +309,7 @@ class Checkpoint(Callback):
         if stopped: self._save(done, finished=True)
         self._fits += 1
 
-    def _state(self, epoch, finished):
+    def _whole_run(self, epoch, finished):
         "The whole run as plain data."
         learn,loss = self.learn,self.learn.loss_func
         own = [k for k in ('train_iter', 'pct_train', 'smooth_loss', 'final_record') if hasattr(learn, k)]
@@ -304,7 +326,7 @@ class Checkpoint(Callback):
 
     def _save(self, epoch, finished=False, first=False):
         "Write the run; the first time a fault is an error, later a warning."
-        state = self._state(epoch, finished)
+        state = self._whole_run(epoch, finished)
         if rank_distrib(): return
         self._saved = epoch
         try:
@@ -353,7 +375,7 @@ class Checkpoint(Callback):
         learn = self.learn
         go = learn._with_events
         def _with_events(f, event_type, *args):
-            if event_type=='epoch' and learn.epoch<done: return
+            if event_type=='epoch' and learn.epoch<done: return _move_bar(learn)
             learn.__dict__.pop('_with_events', None)
             go(f, event_type, *args)
         learn._with_events = _with_events

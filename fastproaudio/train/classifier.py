@@ -12,7 +12,7 @@ from collections import namedtuple
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from fastai.callback.mixup import MixUp
+from fastai.callback.mixup import MixHandler, MixUp
 from fastai.callback.training import GradientClip
 from fastai.basics import *
 from fastai.callback.schedule import *
@@ -20,21 +20,12 @@ from ..spectral.fft import fast_len
 from ..spectral.mel import AmplitudeToDB
 from ..models.classifier import SoundClassifier
 from ..data.show import player_table, plot_melspec
+from ..data.augment import warp
 from ..data.tensors import AudioSpectrogram, AudioTensor
-from .learner import AudioLearner, in_eval, open_sound
+from .learner import AudioLearner, check_network, in_eval, open_sound
 from .labels import Labeller, SoundEvent
 
 # %% ../../nbs/31l_train.classifier.ipynb #a82e2140
-def _warp(x, rate, shift):
-    "Read `(batch, channels, samples)` at `rate` times its speed, from `shift` on; what lies outside is silence."
-    n = x.shape[-1]
-    pos = torch.arange(n, device=x.device)*rate + shift
-    inside = (pos>=0)&(pos<n-1)
-    i = pos.clamp(0, n-2).long()
-    f = (pos-i)[:, None]
-    def take(k): return x.gather(-1, k[:, None].expand_as(x))
-    return (take(i)*(1-f) + take(i+1)*f)*inside[:, None]
-
 class AugmentSounds(Callback):
     "In training, change pitch, onset, length, tone and noise floor of every sound; after `MixUp`."
     order = 20
@@ -87,7 +78,7 @@ class AugmentSounds(Callback):
         if self.eq_db: x = self.equalise(x)
         x = self.decay(x)
         rate = 2**(self._draw(x, -1, 1)*self.semitones/12)
-        x = self.cut(_warp(x, rate, self._draw(x, -self.late_ms, self.late_ms/3)*self.sr/1000))
+        x = self.cut(warp(x, rate, self._draw(x, -self.late_ms, self.late_ms/3)*self.sr/1000))
         before = torch.cat([torch.zeros_like(x[..., :1]), x[..., :-1]], -1)
         x = x - self._draw(x, -self.tilt, self.tilt)[:, None]*before
         hiss = torch.randn_like(x)*x.abs().amax((1, 2), keepdim=True)
@@ -98,7 +89,8 @@ class AugmentSounds(Callback):
         return low+(high-low)*torch.rand(len(x), 1, device=x.device)
 
     def before_batch(self):
-        if self.training: self.learn.xb = (self.augment(cast(self.xb[0], Tensor)),)
+        x = self.xb[0]
+        if self.training and x.ndim==3: self.learn.xb = (self.augment(cast(x, Tensor)),)
 
 # %% ../../nbs/31l_train.classifier.ipynb #99d4d4ec
 class ClassifierLearner(AudioLearner):
@@ -107,6 +99,7 @@ class ClassifierLearner(AudioLearner):
         item, # Path, or waveform `(channels, samples)` or `(samples,)` at the learner's rate
     ) -> tuple: # Name, index, probabilities `(n_classes,)`
         "Which sound it is that begins at the start of `item`."
+        if not isinstance(self.model, SoundClassifier): return Learner.predict(self, item)
         sound = open_sound(item, self.model.sr)
         x = sound.read(0, min(self.model.window, sound.n)).mean(0)
         x = x[None, None].to(self.dls.device)
@@ -143,13 +136,24 @@ class EachNet(GetAttr):
         return torch.stack([self.loss(p, targ, **kwargs) for p in pred.unbind(1)]).mean(0)
 
 class MixSounds(MixUp):
-    "`MixUp` that leaves a batch of one sound as it is: there is none to mix it with."
+    "`MixUp` that leaves a batch of one sound as it is, and gives way to another of its kind."
+    def before_fit(self): self.run = not any(isinstance(o, MixHandler) and o is not self for o in self.learn.cbs)
     def before_batch(self):
         if len(self.y)>1: return super().before_batch()
         self.lam = self.x.new_ones(1)
         self.yb1 = self.yb
 
 # %% ../../nbs/31l_train.classifier.ipynb #3c024ab5
+def _other_task(dls, model, metrics, lr, cbs, augment, **kwargs):
+    "A learner of several labels, or of numbers: fastai's loss for them, and no mixture."
+    several = bool(getattr(dls, 'vocab', None))
+    ours = [GradientClip(1.)]
+    if augment: ours.append(AugmentSounds(dls.sr))
+    kwargs.setdefault('wd', .05)
+    kwargs.setdefault('loss_func', BCEWithLogitsLossFlat() if several else MSELossFlat())
+    return ClassifierLearner(dls, model, metrics=ifnone(metrics, accuracy_multi if several else mae), lr=lr,
+                             cbs=ours+L(cbs), **kwargs)
+
 @delegates(Learner.__init__)
 def classifier_learner(
     dls:DataLoaders, # Sounds and classes, as from `AudioDataLoaders.from_folder(..., head=True, pad=True)`
@@ -170,11 +174,19 @@ def classifier_learner(
     "A learner that tells sounds apart."
     vocab = getattr(dls, 'vocab', None)
     sr = getattr(dls, 'sr', None)
-    if not vocab or not sr:
+    one_class = bool(vocab) and not isinstance(dls.train.rows[0][-1], TensorMultiCategory)
+    if not sr or (model is None and not vocab):
         raise ValueError("expected loaders of sounds and classes, got others; see AudioDataLoaders.from_folder")
+    drawn = any(isinstance(f, ToSpectrogram) for f in dls.after_batch.fs)
+    if model is None and (drawn or not one_class):
+        why = 'pictures' if drawn else 'several labels or numbers'
+        raise ValueError(f"expected loaders of waveforms and one class each, for a SoundClassifier, got {why}; "
+                         "pass a network for them, such as xresnet18(n_out=..., c_in=1)")
+    if model is not None: check_network(model)
+    if not one_class: return _other_task(dls, model, metrics, lr, cbs, augment and not drawn, **kwargs)
     if model is None: model = SoundClassifier(sr, vocab, dls.train.chunk_len, arch, front, width, n_nets=n_nets)
     ours = [GradientClip(1.)]
-    if augment: ours.append(AugmentSounds(sr))
+    if augment and not drawn: ours.append(AugmentSounds(sr))
     if mixup: ours.append(MixSounds(mixup))
     kwargs.setdefault('wd', .05)
     loss = kwargs.pop('loss_func', None)
@@ -188,12 +200,17 @@ class ToSpectrogram(Transform):
     order = 99
     def __init__(self,
         layer:nn.Module, # Waveform to `(..., bins, frames)`, power
-        sr:int, # Sample rate, Hz
-        hop_length:int, # Samples from frame to frame
+        sr:int=None, # Sample rate, Hz; None: the layer's
+        hop_length:int=None, # Samples from frame to frame; None: the layer's
         freqs:list=None, # Frequency of each bin, Hz; None: the layer's, if it says
         to_db:nn.Module=None, # Power to dB, None: `AmplitudeToDB(top_db=80)`
     ):
-        self.layer,self.sr,self.hop_length = layer,sr,hop_length
+        self.layer = layer
+        self.sr = ifnone(sr, getattr(layer, 'sr', None))
+        self.hop_length = ifnone(hop_length, getattr(getattr(layer, 'stft', layer), 'hop_length', None))
+        if not self.sr or not self.hop_length:
+            raise ValueError(f"expected sr and hop_length, which {type(layer).__name__} does not say; "
+                             "pass them to ToSpectrogram")
         self.to_db = ifnone(to_db, AmplitudeToDB(top_db=80.))
         freqs = getattr(layer, 'freqs', None) if freqs is None else freqs
         self.freqs = None if freqs is None else [float(f) for f in freqs]

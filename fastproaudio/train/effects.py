@@ -22,12 +22,19 @@ from ..data.conditions import ConditionTensor, KnobCurve
 from ..data.knobs import Knobs
 from .checkpoint import Checkpoint
 from .callbacks import Baselines, CarryState, CropTargets, NoKnobs, WholeESR
-from .learner import AudioLearner, in_eval, open_sound
+from .learner import AudioLearner, check_network, in_eval, open_sound
 from .panel import KnobPanel
 
 # %% ../../nbs/31g_train.effects.ipynb #f9e4cff9
 class EffectsLearner(AudioLearner):
     "A learner of an effect: chunks in and out in training, whole recordings after it."
+    def fit(self, *args, **kwargs):
+        if not hasattr(get_model(self.model), 'receptive_field'): _check_shape(self.dls, get_model(self.model))
+        super().fit(*args, **kwargs)
+
+    @property
+    def sound_alone(self): return not getattr(get_model(self.model), 'n_knobs', 0)
+
     @property
     def knobs(self) -> Knobs:
         "Names, ranges and defaults of the model's knobs: those of the data, else `knob_1`, ... from 0 to 1."
@@ -125,19 +132,34 @@ def effects_learner(
     **kwargs
 ) -> EffectsLearner: # Ready for `lr_find` and `fit_one_cycle`
     "A learner for an audio effect: dry chunks in, wet chunks out."
+    check_network(model)
     _check_channels(dls, model)
     if fact(model, 'receptive_field') and hasattr(dls, 'set_context'):
         ahead = fact(model, 'lookahead')
         dls.set_context(fact(model, 'receptive_field')-1-ahead, ahead)
+    loss_func = ifnone(loss_func, effects_loss())
+    if hasattr(loss_func, 'listen') and hasattr(dls.train, 'targets'): loss_func.listen(dls.train.targets())
     ours = [CropTargets(), Baselines()]
     if fact(model, 'recurrent') and hasattr(dls.train, 'continues'): ours += _carry(dls, model)
     if clip: ours.append(GradientClip(clip))
     if checkpoint: ours.append(Checkpoint(checkpoint))
     kwargs.setdefault('wd', 0.)
-    learn = EffectsLearner(dls, model, loss_func=ifnone(loss_func, effects_loss()),
+    learn = EffectsLearner(dls, model, loss_func=loss_func,
                            metrics=ifnone(metrics, [WholeESR(), mae]), lr=lr, cbs=ours+L(cbs), **kwargs)
     learn.alignment = getattr(dls, 'alignment', [])             # what was shifted goes where the learner goes
     return learn
+
+def _check_shape(dls, model):
+    "Raise `ValueError` unless a network that says nothing of itself gives a target for its input."
+    n_in,n_out = (*(getattr(dls, 'n_chs', None) or ()), 0, 0)[:2]
+    n = getattr(dls.train, 'chunk_len', 0)
+    if not (n_in and n_out and n) or any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()): return
+    device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    with torch.no_grad(),in_eval(model): y = model(torch.zeros(1, n_in, n, device=device))
+    if not isinstance(y, Tensor) or y.shape!=(1, n_out, n):
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"expected a network that makes (1, {n_out}, {n}) of (1, {n_in}, {n}), got {got}; "
+                         "pad its convolutions, and give it the channels of the target")
 
 def _carry(dls, model):
     "What keeps the state from batch to batch; `ValueError` if chunks do not end where the model's frames may."

@@ -33,7 +33,9 @@ class AudioLearner(Learner):
 
     def fit(self, *args, **kwargs):
         held = self.loss_func,self.logger                        # callbacks may replace them for a fit
-        kept = L(cb for cb in self.cbs+L(kwargs.get('cbs')) if isinstance(cb, Checkpoint))
+        cbs = self.cbs+L(kwargs.get('cbs'))
+        for cb in cbs: self._admit(cb)
+        kept = cbs.filter(risinstance(Checkpoint))
         try: super().fit(*args, **kwargs)
         except KeyboardInterrupt:
             self.loss_func,self.logger = held
@@ -44,6 +46,29 @@ class AudioLearner(Learner):
                 print(f"interrupted in epoch {self.epoch}; learn.load({kept[-1].fname!r}) has the one before it, "
                       f"cbs=Checkpoint({kept[-1].fname!r}, resume=True) goes on from there")
             raise
+
+    @delegates(Learner.tta)
+    def tta(self, ds_idx=1, dl=None, **kwargs):
+        "Predictions averaged over versions of each sound, as the batch transforms of the loaders vary it."
+        if dl is None: dl = self.dls[ds_idx].new(shuffle=False, drop_last=False)
+        varied = [f for f in dl.after_batch.fs if getattr(f, 'split_idx', None)==0]
+        if not varied and not (kwargs.get('item_tfms') or kwargs.get('batch_tfms')):
+            raise ValueError("expected loaders that vary the sound, for predictions to be averaged over, got none; "
+                             "pass batch_tfms=RandomGain() to the loaders, or use get_preds")
+        return super().tta(ds_idx, dl, **kwargs)
+
+    sound_alone = True # whether the model is given one waveform, and nothing else
+    def _admit(self, cb):
+        "Refuse a callback of fastai's that cannot work on this sound, or leave out the part of it that cannot."
+        kinds = {o.__name__ for o in type(cb).__mro__}
+        if 'MixHandler' in kinds and not self.sound_alone:
+            raise ValueError(f"expected one waveform to mix, which {type(cb).__name__} blends with another, got a "
+                             "model of tokens, knobs or two sounds; leave it out, or pass batch_tfms=RandomGain()")
+        alone = self.sound_alone and not getattr(get_model(self.model), 'recurrent', False)
+        if 'TensorBoardCallback' in kinds and not alone and (cb.trace_model or cb.log_preds):
+            cb.trace_model = cb.log_preds = False
+            print(f"{type(cb).__name__}: its picture of the network and its predictions need a model of one waveform "
+                  "without a state: losses and metrics are logged; for sounds, see Listening")
 
     def fit_for(self,
         minutes:float, # Time to train, validations between epochs included
@@ -107,14 +132,32 @@ def summary(self:AudioLearner):
     return PrettyString(f"{line}\n\n{Learner.summary(self)}")
 
 # %% ../../nbs/31e_train.learner.ipynb #d1553c8f
+def _full_scale(item):
+    "A waveform as floats of full scale 1; whole numbers are scaled by their type, as in files."
+    x = cast(item, Tensor) if isinstance(item, Tensor) else torch.as_tensor(np.asarray(item))
+    if x.is_floating_point(): return x.float()
+    if x.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        middle = 128 if x.dtype==torch.uint8 else 0
+        return (x.double()-middle).div(middle or -torch.iinfo(x.dtype).min).float()
+    raise ValueError(f"waveform: expected samples as floats, or whole numbers of 8, 16 or 32 bits, got {x.dtype}; "
+                     "convert it to floats of full scale 1")
+
+def check_network(
+    model, # What was given as the network
+):
+    "Raise `ValueError` for a class, or anything else that is no network."
+    if isinstance(model, nn.Module): return
+    if isinstance(model, type):
+        raise ValueError(f"expected a network, got the class {model.__name__}; make one: {model.__name__}()")
+    raise ValueError(f"expected a network, an nn.Module, got {type(model).__name__}")
+
 def _recording(item, sr):
     "A path or a waveform, not yet compared with a model."
     if isinstance(item, (str, Path)): return Recording(item)
-    x = cast(item, Tensor) if isinstance(item, Tensor) else tensor(item)
-    if not x.is_floating_point():
-        raise ValueError(f"waveform: expected float samples of full scale 1, got {x.dtype}; "
-                         "16-bit samples need x.float()/32768")
-    return Recording(x, getattr(item, 'sr', None) or sr or 0, 'waveform')
+    if isinstance(item, (list, tuple, L)) and len(item) and isinstance(item[0], (str, Path)):
+        raise ValueError(f"expected one recording, got a list of {len(item)}; "
+                         "take them one by one: [learn.predict(f) for f in files]")
+    return Recording(_full_scale(item), getattr(item, 'sr', None) or sr or 0, 'waveform')
 
 def open_sound(
     item, # Path, or waveform `(channels, samples)` or `(samples,)`

@@ -22,7 +22,7 @@ from ..data.tensors import AudioTensor, AudioTokens
 from ..data.tokens import MuLaw, NextSample
 from .checkpoint import Checkpoint
 from .callbacks import Baselines, CarryState, CropTargets, NoKnobs
-from .learner import AudioLearner, in_eval, open_sound
+from .learner import AudioLearner, check_network, in_eval, open_sound
 
 # %% ../../nbs/31i_train.next_sample.ipynb #f9dad253
 def _plain(model):
@@ -233,6 +233,7 @@ class GoesOn:
 # %% ../../nbs/31i_train.next_sample.ipynb #6ec24bdf
 class NextSampleLearner(GoesOn, AudioLearner):
     "A `Learner` whose model predicts the next sample, and can go on by itself."
+    sound_alone = False
     def predict(self,
         item, # Path, `AudioTensor`, tensor or array `(channels, samples)`
         knobs=None, # What all of it is conditioned on: a class by name, or numbers
@@ -308,6 +309,7 @@ class NextSampleLearner(GoesOn, AudioLearner):
 # %% ../../nbs/31i_train.next_sample.ipynb #fe25f973
 def _check_fit(dls, model):
     "Raise `ValueError` unless the loaders give what the model reads."
+    check_network(model)
     if not hasattr(model, 'head'):
         raise ValueError("expected a model of the next sample such as SampleLSTM or SampleWaveNet, "
                          f"got {type(model).__name__}; an effect is trained with effects_learner")

@@ -19,7 +19,7 @@ from ..models.seq2seq import ConvSummary, Seq2Seq
 from ..data.tensors import AudioTensor
 from ..data.files import list_recordings
 from ..data.splits import split_files
-from ..data.loaders import AudioBlock, AudioDataLoaders, ChunkDL
+from ..data.loaders import AudioBlock, AudioDataLoaders, ChunkDL, inner_settings
 from .learner import AudioLearner
 from .next_sample import GoesOn
 
@@ -56,7 +56,7 @@ class PrevNext(ItemTransform):
         return x[..., :heard],(x if self.whole else x[..., heard:])
 
 @patch(cls_method=True)
-@delegates(ChunkDL.__init__, but=['dataset', 'n_chs', 'left', 'right', 'n', 'chunk_len'])
+@delegates(ChunkDL.__init__, but=['chunk_len', *inner_settings])
 def from_prev_next(cls:AudioDataLoaders,
     files:str|Path|list, # A folder, a recording or a list of them
     n_prev:int, # Most samples that are heard
@@ -71,6 +71,9 @@ def from_prev_next(cls:AudioDataLoaders,
     resample:bool=False, # Convert files of another rate, in memory
     path:str|Path='.', # Where learners put their files
     val_bs:int=None, # Chunks in a validation batch
+    item_tfms:list=None, # Transforms of single items
+    batch_tfms:list=None, # Transforms of batches, such as `sound_transforms(sr)`
+    shuffle:bool=True, # New order and new offsets in training, each epoch
     device=None, # Device of the batches
     **kwargs
 ) -> AudioDataLoaders: # Training and validation
@@ -79,8 +82,9 @@ def from_prev_next(cls:AudioDataLoaders,
     cut = PrevNext(n_prev, n_next, min_prev, min_next, whole=whole, seed=kwargs.get('seed'))
     block = AudioBlock(sr, n_ch, resample=resample, chunk_len=n_prev+n_next)
     splitter = IndexSplitter(range(len(train), len(train)+len(valid)))
-    db = DataBlock(block, splitter=splitter, batch_tfms=cut)
-    return cls.from_dblock(db, train+valid, path=path, val_bs=val_bs, device=device, **{'drop_last':False, **kwargs})
+    db = DataBlock(block, splitter=splitter, item_tfms=item_tfms, batch_tfms=[cut, *L(batch_tfms)])
+    kwargs = dict(drop_last=False, shuffle=shuffle, path=path, val_bs=val_bs, device=device) | kwargs
+    return cls.from_dblock(db, train+valid, **kwargs)
 
 # %% ../../nbs/31j_train.seq2seq.ipynb #f93b73ee
 class TellNext(Callback):
@@ -116,6 +120,7 @@ class AddKL(Callback):
 # %% ../../nbs/31j_train.seq2seq.ipynb #2e9e77a7
 class Seq2SeqLearner(GoesOn, AudioLearner):
     "A `Learner` whose model goes on after what it hears."
+    sound_alone = False
     def predict(self,
         item, # What was heard: a path, or a waveform `(channels, samples)`
     ) -> AudioTensor: # `(channels, n_next)`

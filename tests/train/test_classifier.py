@@ -18,7 +18,8 @@ from fastproaudio.export.audacity import check_inputs
 from fastproaudio.export.libtorch import check_archive
 from fastproaudio.io import read_audio, write_audio
 from fastproaudio.models.classifier import LogPicture, MelPicture
-from fastproaudio.train.classifier import _warp, class_weights, confusion, EachNet
+from fastproaudio.data.augment import warp
+from fastproaudio.train.classifier import class_weights, confusion, EachNet
 from fastproaudio.train.labels import Labeller, SoundEvent
 
 SR = 8000
@@ -235,8 +236,8 @@ def test_spec_augment_leaves_most():
 def test_warp_moves_pitch_and_onset():
     x = torch.zeros(1, 1, 1000)
     x[..., 500] = 1
-    assert _warp(x, torch.full((1, 1), 2.), torch.zeros(1, 1)).argmax()==250
-    assert _warp(x, torch.ones(1, 1), torch.full((1, 1), -20.)).argmax()==520
+    assert warp(x, torch.full((1, 1), 2.), torch.zeros(1, 1)).argmax()==250
+    assert warp(x, torch.ones(1, 1), torch.full((1, 1), -20.)).argmax()==520
 
 def test_batch_transform_makes_spectrograms():
     from fastproaudio.spectral.stft import STFT
