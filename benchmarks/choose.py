@@ -1,8 +1,10 @@
 """The network that is chosen beside the best at the same budget: ESR of `net='auto'` over the least ESR of any network.
 
-    python benchmarks/choose.py DATA [--tasks a_dist b_comp c_reverb] [--rigs compressor hall] [--sound 15 60] [--minutes 1 3 10] [--nets wavenet tcn ...]
+    python benchmarks/choose.py DATA [--tasks a_dist b_comp c_reverb] [--rigs compressor hall] [--sound 15 60]
+                                     [--minutes 1 3 10] [--nets wavenet tcn ...]
 
-DATA holds a folder a task with {train,test}_{input,target}.flac; rigs are played on the dry of the first task. One thread, CPU minutes.
+DATA holds a folder a task with {train,test}_{input,target}.flac; rigs are played on the dry of the first task.
+One thread, CPU minutes.
 """
 import argparse
 import math
@@ -22,10 +24,11 @@ def esr(pair, test, sr, minutes, net):
     "What one network leaves after so many CPU minutes."
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
-        for k, v in zip(('dry', 'wet', 'test_dry', 'test_wet'), (*pair, *test)): write_audio(tmp/f'{k}.wav', v, sr, subtype='FLOAT')
+        for k, v in zip(('dry', 'wet', 'test_dry', 'test_wet'), (*pair, *test)):
+            write_audio(tmp/f'{k}.wav', v, sr, subtype='FLOAT')
         try:
-            got = train_effect(tmp/'dry.wav', tmp/'wet.wav', tmp/'out', minutes=minutes, net=net, quiet=True, clock=time.process_time,
-                               test=(tmp/'test_dry.wav', tmp/'test_wet.wav'))
+            got = train_effect(tmp/'dry.wav', tmp/'wet.wav', tmp/'out', minutes=minutes, net=net, quiet=True,
+                               clock=time.process_time, test=(tmp/'test_dry.wav', tmp/'test_wet.wav'))
         except ValueError as e:
             print(f'  {net}: {e}')
             return math.inf, net
@@ -43,7 +46,8 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(1)
     cases = {}
-    for task in a.tasks: cases[task] = [wave(a.data/task/f'{s}_{w}.flac') for s in ('train', 'test') for w in ('input', 'target')]
+    for task in a.tasks:
+        cases[task] = [wave(a.data/task/f'{s}_{w}.flac') for s in ('train', 'test') for w in ('input', 'target')]
     dry = [wave(a.data/'a_dist'/f'{s}_input.flac') for s in ('train', 'test')]
     sr = audio_info(a.data/'a_dist'/'train_input.flac').sr
     for name in a.rigs:
@@ -59,7 +63,8 @@ def main():
                 found = {n: esr(pair, (tx, ty), sr, minutes, n)[0] for n in a.nets}
                 best = min(found, key=found.get)
                 ratios.append(got/min(found[best], got))
-                print(f'| {name} | {sound:g} | {minutes:g} | {taken} | {got:.4f} | {best} | {found[best]:.4f} | {ratios[-1]:.2f} |', flush=True)
+                print(f'| {name} | {sound:g} | {minutes:g} | {taken} | {got:.4f} | {best} | {found[best]:.4f} | '
+                      f'{ratios[-1]:.2f} |', flush=True)
     if ratios: print(f'geometric mean {math.exp(sum(map(math.log, ratios))/len(ratios)):.3f}, worst {max(ratios):.3f}')
 
 

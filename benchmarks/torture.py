@@ -1,12 +1,16 @@
-"""Damaged files of every kind, by seeded mutators: `python benchmarks/torture.py [--minutes 10] [--seed 0] [--kinds wav,nam]`.
+"""Damaged files of every kind, by seeded mutators.
 
-Each kind is read in a child process, file after file. A file is *clean* if it is read, or refused in one sentence; *wrong* if anything else is
-raised, if a message is no sentence, or if a sound that was cut is read shorter without a word; *crash* and *hang* speak for themselves."""
+    python benchmarks/torture.py [--minutes 10] [--seed 0] [--kinds wav,nam]
+
+Each kind is read in a child process, file after file. A file is *clean* if it is read, or refused in one sentence;
+*wrong* if anything else is raised, if a message is no sentence, or if a sound that was cut is read shorter without
+a word; *crash* and *hang* speak for themselves."""
 import argparse, json, os, random, subprocess, sys, tempfile, threading, time, warnings
 from pathlib import Path
 
-SOUNDS = dict(wav=('WAV', 'PCM_16'), flac=('FLAC', 'PCM_16'), aiff=('AIFF', 'PCM_16'), w64=('W64', 'PCM_16'), au=('AU', 'PCM_16'),
-              caf=('CAF', 'PCM_16'), ogg=('OGG', 'VORBIS'), opus=('OGG', 'OPUS'), mp3=('MP3', 'MPEG_LAYER_III'))
+SOUNDS = dict(wav=('WAV', 'PCM_16'), flac=('FLAC', 'PCM_16'), aiff=('AIFF', 'PCM_16'), w64=('W64', 'PCM_16'),
+              au=('AU', 'PCM_16'), caf=('CAF', 'PCM_16'), ogg=('OGG', 'VORBIS'), opus=('OGG', 'OPUS'),
+              mp3=('MP3', 'MPEG_LAYER_III'))
 MODELS = ('nam', 'lstm.nam', 'json', 'ts', 'model.pt', 'network.json', 'weights.pt', 'labels.txt')
 KINDS = (*SOUNDS, *MODELS)
 
@@ -47,7 +51,8 @@ def repeat(data, rng):
 
 def word(data, rng):
     at = rng.randrange(len(data))
-    words = [b'\xff'*4, bytes(4), b'9999', b'1e99', b'null', b'-1, ', b'"x",', b'[[[[', b'{}, ', b'NaN ', b'true', b'\x7f\xff\xff\xff']
+    words = [b'\xff'*4, bytes(4), b'9999', b'1e99', b'null', b'-1, ', b'"x",', b'[[[[', b'{}, ', b'NaN ', b'true',
+             b'\x7f\xff\xff\xff']
     return data[:at]+rng.choice(words)+data[at+4:]
 
 
@@ -96,8 +101,8 @@ def make(kind, folder):
     if kind == 'model.pt':
         export(tcn, folder/'aud', to='audacity', sr=48000, n_random=0)
         return folder/'aud'/kind, lambda p: load_effect(p.parent)(x).shape[1]
-    wavenet = NAMWaveNet([dict(n_in=1, channels=2, dilations=[1, 8], ks=[3]*2, acts=['Tanh']*2, gated=False, head=1, head_ks=1,
-                               head_bias=True)])
+    wavenet = NAMWaveNet([dict(n_in=1, channels=2, dilations=[1, 8], ks=[3]*2, acts=['Tanh']*2, gated=False, head=1,
+                               head_ks=1, head_bias=True)])
     stack = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.PReLU(2), torch.nn.Conv1d(2, 1, 1))
     model, to = {'nam': (wavenet, 'nam'), 'lstm.nam': (NAMLSTM(3, run_in=100), 'nam'), 'json': (stack, 'rtneural'),
                  'ts': (tcn, 'nn_tilde')}[kind]
@@ -114,7 +119,8 @@ def judge(read, path, n, losing):
         if '\n' in said or len(said) > 700: return f'a message that is no sentence: {said[:200]!r}'
         return 'clean'
     except RuntimeError as e:
-        if path.suffix in ('.ts', '.pt') and 'torch' in type(e).__module__+str(e).lower(): return 'clean'   # a graph that fails as it plays
+        # a graph that fails as it plays
+        if path.suffix in ('.ts', '.pt') and 'torch' in type(e).__module__+str(e).lower(): return 'clean'
         return f'{type(e).__name__}: {str(e)[:200]!r}'
     except BaseException as e: return f'{type(e).__name__}: {str(e)[:200]!r}'
     return f'read {got} of {n} without a word' if losing and got < n else 'clean'
@@ -141,15 +147,16 @@ def watch(kind, seed, n, seconds, timeout_s=120.):
     res = dict(tries=0, clean=0, wrong=0, crash=0, hang=0)
     told = []
     first = 0
-    until = time.time()+seconds+60
-    while first < n and time.time() < until:
-        child = subprocess.Popen([sys.executable, __file__, '--work', kind, str(seed), str(first), str(n)], stdout=subprocess.PIPE,
-                                 stderr=subprocess.DEVNULL, text=True, env={**os.environ, 'FASTPROAUDIO_CACHE': tempfile.gettempdir()})
+    end = dict(at=time.time()+seconds+60)                             # moved below, as `look` goes on
+    while first < n and time.time() < end['at']:
+        child = subprocess.Popen([sys.executable, __file__, '--work', kind, str(seed), str(first), str(n)],
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                 env={**os.environ, 'FASTPROAUDIO_CACHE': tempfile.gettempdir()})
         state = dict(at=time.time(), hung=False, late=False)
         def look(child=child, state=state):
             while child.poll() is None:
                 time.sleep(.5)
-                state['late'] = time.time() > until
+                state['late'] = time.time() > end['at']
                 state['hung'] = time.time()-state['at'] > timeout_s
                 if state['late'] or state['hung']: return child.kill()
         threading.Thread(target=look, daemon=True).start()
@@ -157,7 +164,7 @@ def watch(kind, seed, n, seconds, timeout_s=120.):
         for line in child.stdout:
             o = json.loads(line)
             state['at'] = time.time()
-            if not res['tries']: until = time.time()+seconds          # what starting took is not counted
+            if not res['tries']: end['at'] = time.time()+seconds      # what starting took is not counted
             open_try = None if 'found' in o else o['i']
             first = o['i']+1
             if 'found' not in o: continue

@@ -23,7 +23,8 @@ def run(capsys, *words):
     try: code = main([str(w) for w in words])
     except SystemExit as e: code = e.code
     said = capsys.readouterr()
-    return code, said.out, ''.join(o for o in said.err.splitlines(True) if ' gone' not in o) # progress of a slow machine
+    # without the progress of a slow machine
+    return code, said.out, ''.join(o for o in said.err.splitlines(True) if ' gone' not in o)
 
 
 @pytest.fixture(scope='module')

@@ -38,7 +38,8 @@ def amp(pair):
 
 
 def run(*words, **kwargs):
-    return subprocess.run([*COMMAND, *map(os.fspath, map(str, words))], capture_output=True, text=True, timeout=300, **kwargs)
+    return subprocess.run([*COMMAND, *map(os.fspath, map(str, words))], capture_output=True, text=True, timeout=300,
+                          **kwargs)
 
 
 def on_terminal(*words, cwd, columns=100):
@@ -46,7 +47,8 @@ def on_terminal(*words, cwd, columns=100):
     leader, follower = pty.openpty()
     env = dict(os.environ, COLUMNS=str(columns))
     start = time.time()
-    p = subprocess.Popen([*COMMAND, *map(str, words)], stdin=follower, stdout=follower, stderr=follower, cwd=cwd, env=env)
+    p = subprocess.Popen([*COMMAND, *map(str, words)], stdin=follower, stdout=follower, stderr=follower, cwd=cwd,
+                         env=env)
     os.close(follower)
     pieces = []
     while time.time()-start < 300:
@@ -69,10 +71,12 @@ def screen(text):
     return lines
 
 
-@pytest.mark.parametrize('words', [('--help',), ('train', '--help'), ('train', 'a.wav', 'b.wav', '-o', 'x', '--minutes', '0'), ('aply',),
-                                   ('train', 'a.wav', 'b.wav', '-o', 'x', '--net', 'wavnet'), ('info', 'none.wav')])
+@pytest.mark.parametrize('words',
+                         [('--help',), ('train', '--help'), ('train', 'a.wav', 'b.wav', '-o', 'x', '--minutes', '0'),
+                          ('aply',), ('train', 'a.wav', 'b.wav', '-o', 'x', '--net', 'wavnet'), ('info', 'none.wav')])
 def test_answers_to_words_need_no_torch(words, tmp_path):
-    code = f"import sys; from fastproaudio.cli import main\ntry: main({list(words)!r})\nexcept SystemExit: pass\nprint([o for o in ('torch', 'numpy', 'fastai') if o in sys.modules])"
+    code = (f"import sys; from fastproaudio.cli import main\ntry: main({list(words)!r})\nexcept SystemExit: pass\n"
+            "print([o for o in ('torch', 'numpy', 'fastai') if o in sys.modules])")
     begin = time.process_time()
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
     assert r.stdout.endswith('[]\n'), r.stdout+r.stderr
@@ -80,8 +84,9 @@ def test_answers_to_words_need_no_torch(words, tmp_path):
 
 
 @pytest.mark.parametrize('words,why', [
-    (('--minutes', '0'), '--minutes'), (('--minutes', 'inf'), '--minutes'), (('--minutes', 'nan'), '--minutes'), (('--minutes', '-1'), '--minutes'),
-    (('--net', 'wavnet'), 'did you mean wavenet'), (('--threads', '0'), '--threads'), (('--sr', '8'), '--sr'), (('--seed', '-1'), '--seed'),
+    (('--minutes', '0'), '--minutes'), (('--minutes', 'inf'), '--minutes'), (('--minutes', 'nan'), '--minutes'),
+    (('--minutes', '-1'), '--minutes'), (('--net', 'wavnet'), 'did you mean wavenet'),
+    (('--threads', '0'), '--threads'), (('--sr', '8'), '--sr'), (('--seed', '-1'), '--seed'),
     (('--channels', '3'), '--channels'),
 ])
 def test_bad_values_are_found_first(pair, capsys, monkeypatch, words, why):
@@ -100,7 +105,8 @@ def test_failed_runs_leave_no_folders(pair, capsys, monkeypatch):
 
 def test_names_that_are_no_utf8(pair):
     r = subprocess.run([*COMMAND, 'info', b'\xff\xfe.wav'], capture_output=True, text=True, cwd=pair)
-    assert r.returncode == 1 and r.stderr == 'error: \\xff\\xfe.wav: expected a name in UTF-8, got other bytes; rename it\n'
+    assert (r.returncode == 1 and
+            r.stderr == 'error: \\xff\\xfe.wav: expected a name in UTF-8, got other bytes; rename it\n')
 
 
 def test_a_pipe_does_not_hang(pair):
@@ -121,13 +127,15 @@ def test_what_nobody_expected_is_one_sentence(pair, capsys, monkeypatch):
 
 
 def test_one_line_on_a_terminal(pair):
-    pieces, code = on_terminal('train', 'dry.wav', 'wet.wav', '-o', 'seen', '--minutes', '.15', '--net', 'wavenet', cwd=pair)
+    pieces, code = on_terminal('train', 'dry.wav', 'wet.wav', '-o', 'seen', '--minutes', '.15', '--net', 'wavenet',
+                               cwd=pair)
     text = ''.join(o for _, o in pieces)
     assert code == 0, text
     assert pieces[0][1].startswith('\rtrain') and '\x1b' not in text
     rows = [o for o in re.split(r'[\r\n]+', text) if o.strip()]
     moving = [o for o in rows if 'gone' in o]
-    assert any(re.search(r'learning wavenet \[#+\.+\]: +\d+%, \d:\d\d gone, \d:\d\d left', o) for o in moving), moving[-3:]
+    assert any(re.search(r'learning wavenet \[#+\.+\]: +\d+%, \d:\d\d gone, \d:\d\d left', o)
+               for o in moving), moving[-3:]
     assert any('ESR' in o for o in moving)
     left = [o for o in screen(text) if o]
     assert not any('gone' in o for o in left) and left[0].startswith('ESR ') and left[1].startswith('next: '), left
@@ -154,7 +162,8 @@ def test_interrupted_asks_for_resume(pair, capsys, monkeypatch):
         time.sleep(.05)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=60)
-    assert p.returncode == 130 and err.splitlines()[-1] == 'interrupted; fastproaudio train ... -o cut --resume goes on', err
+    assert (p.returncode == 130 and
+            err.splitlines()[-1] == 'interrupted; fastproaudio train ... -o cut --resume goes on'), err
     assert main(words) == 1
     err = capsys.readouterr().err
     assert '--resume' in err and '--overwrite' in err and (pair/'cut'/'models'/'last.pth').exists()
@@ -164,14 +173,15 @@ def test_interrupted_asks_for_resume(pair, capsys, monkeypatch):
     assert not (pair/'cut'/'training.json').exists()
 
 
-def test_export_goes_by_the_suffix(amp, pair, capsys, monkeypatch):
+def test_export_goes_by_the_suffix(amp, pair, capsys, monkeypatch): # noqa: ARG001
     import json
     monkeypatch.chdir(pair)
-    about = ['--name', 'My amp', '--modeled-by', 'Me', '--gear-type', 'amp', '--gear-make', 'Acme', '--gear-model', 'One',
-             '--tone-type', 'crunch', '--input-dbu', '12.5', '--output-dbu', '4']
+    about = ['--name', 'My amp', '--modeled-by', 'Me', '--gear-type', 'amp', '--gear-make', 'Acme',
+             '--gear-model', 'One', '--tone-type', 'crunch', '--input-dbu', '12.5', '--output-dbu', '4']
     assert main(['export', 'amp', 'amp.nam', *about]) == 0
     meta = json.loads((pair/'amp.nam').read_text())['metadata']
-    assert (meta['name'], meta['gear_make'], meta['input_level_dbu']) == ('My amp', 'Acme', 12.5) and meta['training']['validation_esr'] > 0
+    assert ((meta['name'], meta['gear_make'], meta['input_level_dbu']) == ('My amp', 'Acme', 12.5) and
+            meta['training']['validation_esr'] > 0)
     assert main(['export', 'amp', 'other', '--to', 'nam']) == 0 and (pair/'other.nam').is_file()
     assert main(['export', 'amp', 'amp.onnx', '--to', 'nam']) == 1 and 'leave --to out' in capsys.readouterr().err
     assert main(['export', 'amp', 'amp.ts']) == 0 and (pair/'amp.ts').is_file()
@@ -180,7 +190,7 @@ def test_export_goes_by_the_suffix(amp, pair, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize('model', ['amp', 'amp.nam', 'amp.ts'])
-def test_apply_is_one_path(amp, pair, capsys, monkeypatch, model):
+def test_apply_is_one_path(amp, pair, capsys, monkeypatch, model): # noqa: ARG001
     monkeypatch.chdir(pair)
     if not (pair/model).exists(): assert main(['export', 'amp', model]) == 0
     x = read_audio(pair/'dry.wav')[0]
@@ -193,14 +203,16 @@ def test_apply_is_one_path(amp, pair, capsys, monkeypatch, model):
     assert (both[:1]-read_audio(pair/'mono_out.wav')[0]).abs().max() < 1e-4
 
 
-def test_apply_keeps_rate_and_takes_folders(amp, pair, capsys, monkeypatch):
+def test_apply_keeps_rate_and_takes_folders(amp, pair, capsys, monkeypatch): # noqa: ARG001
     monkeypatch.chdir(pair)
     (pair/'in'/'sub').mkdir(parents=True)
     write_audio(pair/'in'/'a.wav', .1*noise(44100, seed=0), 44100, 'PCM_16')
     write_audio(pair/'in'/'sub'/'b.wav', .1*noise(SR, seed=0), SR)
-    assert main(['apply', 'amp', 'in', 'out_dir', '--resample', '--gain', '-6', '--tail', '.5']) == 0, capsys.readouterr()
+    assert main(['apply', 'amp', 'in', 'out_dir', '--resample', '--gain', '-6',
+                 '--tail', '.5']) == 0, capsys.readouterr()
     a, b = [audio_info(pair/'out_dir'/o) for o in ('a.wav', 'sub/b.wav')]
-    assert (a.sr, a.n, a.subtype) == (44100, 44100+22050, 'PCM_16') and (b.sr, b.n, b.subtype) == (SR, SR+SR//2, 'PCM_24')
+    assert ((a.sr, a.n, a.subtype) == (44100, 44100+22050, 'PCM_16') and
+            (b.sr, b.n, b.subtype) == (SR, SR+SR//2, 'PCM_24'))
     (pair/'in'/'bad.wav').write_text('not sound')
     assert main(['apply', 'amp', 'in', 'out_dir', '--resample', '--overwrite']) == 1
     said = capsys.readouterr()
@@ -218,7 +230,8 @@ def test_stereo_that_is_none_is_folded(pair, capsys, monkeypatch):
     write_audio(pair/'wide.wav', torch.cat([y, .5*y.flip(0)-.1*x]), SR)
     assert main(['train', 'dry.wav', 'wide.wav', '-o', 'wide', '--minutes', '.02', '--net', 'wavenet']) == 0
     assert main(['apply', 'wide', 'dry.wav', 'wide_out.wav']) == 0 and audio_info(pair/'wide_out.wav').n_ch == 2
-    assert main(['train', 'dry.wav', 'wide.wav', '-o', 'narrow', '--minutes', '.02', '--net', 'wavenet', '--channels', '1']) == 0
+    assert main(['train', 'dry.wav', 'wide.wav', '-o', 'narrow', '--minutes', '.02', '--net', 'wavenet',
+                 '--channels', '1']) == 0
     assert main(['apply', 'narrow', 'dry.wav', 'narrow_out.wav']) == 0 and audio_info(pair/'narrow_out.wav').n_ch == 1
 
 
@@ -235,7 +248,9 @@ def test_check_says_what_the_files_are(pair, capsys, monkeypatch):
     write_audio(pair/'lossy.mp3', read_audio(pair/'dry.wav')[0], SR)
     main(['check', 'lossy.mp3', 'wet.wav'])
     out = capsys.readouterr().out
-    for words in ('4.00 s (64000 samples), 16000 Hz, 1 channel(s), 24 bit; peak', 'crest', 'quietest part', 'compressed with loss'): assert words in out, out
+    for words in ('4.00 s (64000 samples), 16000 Hz, 1 channel(s), 24 bit; peak', 'crest', 'quietest part',
+                  'compressed with loss'):
+        assert words in out, out
     assert main(['check', 'dry.wav', 'dry.wav']) == 1 and 'the same sound' in capsys.readouterr().out
 
 
@@ -247,7 +262,8 @@ def test_info_prints_sentences(amp, capsys):
 
 def test_a_capture_signal_from_end_to_end(pair, capsys, monkeypatch):
     monkeypatch.chdir(pair)
-    monkeypatch.setattr(auto, 'train_effect', partial(auto.train_effect, clock=time.process_time)) # as much training on a busy machine
+    # as much training on a busy machine
+    monkeypatch.setattr(auto, 'train_effect', partial(auto.train_effect, clock=time.process_time))
     assert main(['signal', 'capture.wav', '--sr', '8000', '--minutes', '1']) == 0
     x = read_audio(pair/'capture.wav')[0]
     late = torch.cat([torch.zeros(1, 123), -.4*torch.tanh(3*x)], 1)[:, :x.shape[1]]

@@ -1,7 +1,6 @@
 "Sound is varied in training through every door, and pairs stay pairs."
 import inspect
 
-import numpy as np
 import pytest
 import torch
 from fastai.basics import cast, Normalize, RandomSplitter, Tensor, Transform
@@ -47,7 +46,8 @@ def test_doors_take_what_fastai_gives(folder, make):
             seen.append(type(x))
             return x
     class Item(Look): pass
-    dls = make(folder, item_tfms=Item(), batch_tfms=[*sound_transforms(SR), Look()], splitter=RandomSplitter(.25, seed=1), **MORE)
+    dls = make(folder, item_tfms=Item(), batch_tfms=[*sound_transforms(SR), Look()],
+               splitter=RandomSplitter(.25, seed=1), **MORE)
     files = [{p.name for p,_ in dl.spans()} for dl in dls.loaders]
     assert not files[0]&files[1] and len(files[1])==len(files[0]|files[1])//4
     seen.clear()
@@ -55,7 +55,8 @@ def test_doors_take_what_fastai_gives(folder, make):
     assert len(seen)>4
 
 
-@pytest.mark.parametrize('make', [AudioDataLoaders.from_pairs, AudioDataLoaders.from_files, AudioDataLoaders.from_folder,
+@pytest.mark.parametrize('make',
+                         [AudioDataLoaders.from_pairs, AudioDataLoaders.from_files, AudioDataLoaders.from_folder,
                                   AudioDataLoaders.from_table, AudioDataLoaders.from_prev_next, AudioBlock])
 def test_signatures_say_what_is_taken(make):
     names = inspect.signature(make).parameters
@@ -64,13 +65,15 @@ def test_signatures_say_what_is_taken(make):
 
 
 def test_inner_settings_say_what_to_pass(folder):
-    with pytest.raises(ValueError, match='batch_tfms'): AudioDataLoaders.from_pairs(folder, after_batch=[RandomGain()], **MORE)
+    with pytest.raises(ValueError, match='batch_tfms'):
+        AudioDataLoaders.from_pairs(folder, after_batch=[RandomGain()], **MORE)
 
 
 def test_normalize_measures_a_batch(folder):
     dls = AudioDataLoaders.from_pairs(folder, batch_tfms=Normalize(), **MORE)
     raw = AudioDataLoaders.from_pairs(folder, splitter=RandomSplitter(.25, seed=1), **MORE)
     x,y = dls.valid.one_batch()
-    torch.testing.assert_close(cast(y, Tensor)-cast(y, Tensor).mean(), .5*(cast(x, Tensor)-cast(x, Tensor).mean()), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cast(y, Tensor)-cast(y, Tensor).mean(), .5*(cast(x, Tensor)-cast(x, Tensor).mean()),
+                               atol=1e-4, rtol=1e-4)
     loud = torch.cat([cast(x, Tensor) for x,_ in dls.train]).std()
     assert .3<loud<3 and torch.cat([cast(x, Tensor) for x,_ in raw.train]).std()<.3

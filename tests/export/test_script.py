@@ -56,7 +56,8 @@ def write(members, path, change=lambda name, data: data):
 def spellings(marker):
     "Calls that write `marker`, in as many ways as the language has."
     gaps = ['', ' ', '  ', '\t']
-    roots = ['torch{0}.{1}save', 'ops{0}.{1}aten{0}.{1}save', 'torch{0}.{1}autograd{0}.{1}save', '(torch{0}.{1}save)', '(ops.aten){0}.{1}save']
+    roots = ['torch{0}.{1}save', 'ops{0}.{1}aten{0}.{1}save', 'torch{0}.{1}autograd{0}.{1}save', '(torch{0}.{1}save)',
+             '(ops.aten){0}.{1}save']
     for root, a, b, c in itertools.product(roots, gaps, gaps, gaps[:2]):
         yield f'{root.format(a, b)}{c}(torch.ones([3]), "{marker}")'
     yield f'(torch.ones([3])).save("{marker}")'
@@ -119,7 +120,8 @@ def test_nothing_runs_while_it_loads(members, tmp_path):
     marker = tmp_path/'victim.txt'
     def change(name, data):
         if not name.endswith('.py') or b'class Plain' not in data: return data
-        code = f'\n  def __setstate__(self, state: Tensor) -> NoneType:\n    torch. save(state, "{marker}")\n    return None\n'
+        code = ('\n  def __setstate__(self, state: Tensor) -> NoneType:\n'
+                f'    torch. save(state, "{marker}")\n    return None\n')
         return data.rstrip()+code.encode()
     with pytest.raises(ValueError, match='__setstate__'): load_script(write(members, tmp_path/'x.pt', change))
     assert not marker.exists()
@@ -128,7 +130,7 @@ def test_nothing_runs_while_it_loads(members, tmp_path):
 def test_a_deep_pickle_is_refused_and_crashes_nobody(members, tmp_path):
     deep = b'\x80\x02'+b'('*200_000+b't'*200_000+b'.'
     for end in ('/data.pkl', '/constants.pkl'):
-        p = write(members, tmp_path/'x.pt', lambda n, b: deep if n.endswith(end) else b)
+        p = write(members, tmp_path/'x.pt', lambda n, b, end=end: deep if n.endswith(end) else b)
         with pytest.raises(ValueError, match='at most 300 levels'): load_script(p)
 
 

@@ -9,8 +9,9 @@ import soundfile as sf
 from fastproaudio.io import audio_info, read_audio, recover_audio
 from fastproaudio.io.headers import HeaderIndex
 
-FORMATS = dict(wav=('WAV', 'PCM_16'), rf64=('RF64', 'PCM_24'), aiff=('AIFF', 'PCM_16'), w64=('W64', 'FLOAT'), au=('AU', 'PCM_16'),
-               caf=('CAF', 'PCM_16'), flac=('FLAC', 'PCM_16'), ogg=('OGG', 'VORBIS'), opus=('OGG', 'OPUS'), mp3=('MP3', 'MPEG_LAYER_III'))
+FORMATS = dict(wav=('WAV', 'PCM_16'), rf64=('RF64', 'PCM_24'), aiff=('AIFF', 'PCM_16'), w64=('W64', 'FLOAT'),
+               au=('AU', 'PCM_16'), caf=('CAF', 'PCM_16'), flac=('FLAC', 'PCM_16'), ogg=('OGG', 'VORBIS'),
+               opus=('OGG', 'OPUS'), mp3=('MP3', 'MPEG_LAYER_III'))
 
 
 @pytest.fixture(params=FORMATS)
@@ -51,12 +52,14 @@ def test_a_recorder_that_was_cut_off(tmp_path):
     at = data.index(b'data')+4
     data[at:at+4] = bytes(4)
     p.write_bytes(data)
-    with pytest.raises(ValueError, match=r'recorder was cut off.*72000 bytes lie behind it; recover_audio'): read_audio(p)
+    with pytest.raises(ValueError, match=r'recorder was cut off.*72000 bytes lie behind it; recover_audio'):
+        read_audio(p)
     y, sr = read_audio(recover_audio(p, tmp_path/'b.wav'))
     assert sr == 44100 and np.allclose(y.numpy().T, x, atol=1e-6)
 
 
-@pytest.mark.parametrize('head,what', [(b'\0\0\0 ftypM4A ', 'MPEG-4'), (b'wvpk', 'WavPack'), (b'\x1aE\xdf\xa3', 'Matroska'),
+@pytest.mark.parametrize('head,what',
+                         [(b'\0\0\0 ftypM4A ', 'MPEG-4'), (b'wvpk', 'WavPack'), (b'\x1aE\xdf\xa3', 'Matroska'),
                                        (b'OggS'+bytes(24)+b'Speex   ', 'Speex in Ogg')])
 def test_what_it_is_instead_is_named(head, what, tmp_path):
     (tmp_path/'a.wav').write_bytes(head+bytes(500))
@@ -86,7 +89,9 @@ def test_names_that_are_no_utf8(tmp_path):
     with pytest.raises(ValueError, match=r'\\xff\\xfe.wav: expected an audio file'): read_audio(p)
 
 
-@pytest.mark.parametrize('change', [dict(n=[2**62]), dict(sr=[.5]), dict(n_ch=['x']), dict(kind=[-1]), dict(sr=[[1]]), dict(names=3)])
+@pytest.mark.parametrize('change',
+                         [dict(n=[2**62]), dict(sr=[.5]), dict(n_ch=['x']), dict(kind=[-1]), dict(sr=[[1]]),
+                          dict(names=3)])
 def test_an_index_with_wrong_values_is_as_if_it_were_not_there(change, tmp_path, monkeypatch):
     monkeypatch.setenv('FASTPROAUDIO_CACHE', str(tmp_path/'cache'))
     ix = HeaderIndex(tmp_path/'sounds')

@@ -61,7 +61,8 @@ def test_what_a_living_writer_writes_is_left_alone(tmp_path):
 
 def test_a_second_run_is_refused_by_name_and_a_dead_one_taken_over(tmp_path):
     child = started(HOLD, tmp_path/'amp')
-    with pytest.raises(ValueError, match=rf'amp: expected no other run in it, got process {child.pid} on .*; wait for it'):
+    with pytest.raises(ValueError,
+                       match=rf'amp: expected no other run in it, got process {child.pid} on .*; wait for it'):
         with alone_in(tmp_path/'amp'): pass
     killed(child)
     begun = time.time()
@@ -89,7 +90,8 @@ def test_a_full_disk_names_the_path_and_keeps_what_was_there(tmp_path):
             except ValueError as e: said[name] = str(e)
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert set(said) == set(writers)
-    for name, text in said.items(): assert name.split('.')[0] in text and 'cannot be written' in text and '\n' not in text, text
+    for name, text in said.items():
+        assert name.split('.')[0] in text and 'cannot be written' in text and '\n' not in text, text
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(writers, 'before')
 
 

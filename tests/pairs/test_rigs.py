@@ -15,7 +15,8 @@ SAYS = ('moves', 'pitch', 'hum', 'noise')
 
 def dry():
     "Half a minute of guitar, with a second of silence."
-    one, two = (read_audio(BUNDLE/f'guitar_dist/{o}_input.flac')[0].as_subclass(torch.Tensor)[:1] for o in ('train', 'test'))
+    one, two = (read_audio(BUNDLE/f'guitar_dist/{o}_input.flac')[0].as_subclass(torch.Tensor)[:1]
+                for o in ('train', 'test'))
     x = torch.cat([one, torch.zeros(1, 44100), two, .6*one], 1)
     return x[:, ::2].contiguous()*.9, 22050
 

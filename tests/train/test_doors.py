@@ -1,4 +1,4 @@
-"What is given to a learner by mistake is refused in one sentence, before an hour of training; what can be meant, works."
+"What a learner is given by mistake is refused in one sentence, before an hour of training; what can be meant, works."
 import numpy as np
 import pytest
 import torch
@@ -21,12 +21,15 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('doors')
     for i in range(2):
         x = noise(5*SR, seed=i, amp=.2)
-        for name,y in ((f'input_{i}', x), (f'target_{i}', torch.tanh(3*x))): write_audio(path/f'{name}.wav', y, SR, subtype='FLOAT')
+        for name,y in ((f'input_{i}', x), (f'target_{i}', torch.tanh(3*x))):
+            write_audio(path/f'{name}.wav', y, SR, subtype='FLOAT')
     for i in range(6): write_audio(path/f'n{i}.wav', noise(4000, seed=i, amp=.3), SR, subtype='FLOAT')
     return path
 
 
-def pairs(path, **kwargs): return AudioDataLoaders.from_pairs(path/'input_0.wav', path/'target_0.wav', chunk_len=512, bs=4, seed=0, path=path, device='cpu', **kwargs)
+def pairs(path, **kwargs):
+    return AudioDataLoaders.from_pairs(path/'input_0.wav', path/'target_0.wav', chunk_len=512, bs=4, seed=0, path=path,
+                                       device='cpu', **kwargs)
 
 
 def test_whole_numbers_are_scaled_by_their_type(folder):
@@ -37,22 +40,28 @@ def test_whole_numbers_are_scaled_by_their_type(folder):
     with pytest.raises(ValueError, match='one by one'): learn.predict([folder/'input_0.wav', folder/'input_1.wav'])
 
 
-@pytest.mark.parametrize('net,said', [(TCN, r'TCN\(\)'), (nn.Conv1d(1, 1, 9), 'pad'), (nn.Conv1d(1, 2, 9, padding=4), 'channels'), (3, 'network')])
+@pytest.mark.parametrize('net,said',
+                         [(TCN, r'TCN\(\)'), (nn.Conv1d(1, 1, 9), 'pad'), (nn.Conv1d(1, 2, 9, padding=4), 'channels'),
+                          (3, 'network')])
 def test_a_network_that_cannot_be_one(folder, net, said):
     with pytest.raises(ValueError, match=said): effects_learner(pairs(folder), net).fit(1)
 
 
 def test_crossed_files_are_told(folder):
     with pytest.warns(UserWarning, match='not the same performance'):
-        AudioDataLoaders.from_pairs([folder/f'input_{i}.wav' for i in range(2)], [folder/f'target_{1-i}.wav' for i in range(2)], chunk_len=512, device='cpu')
+        AudioDataLoaders.from_pairs([folder/f'input_{i}.wav' for i in range(2)],
+                                    [folder/f'target_{1-i}.wav' for i in range(2)], chunk_len=512, device='cpu')
 
 
-def net(n_in, n_out): return nn.Sequential(nn.Conv2d(n_in, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, n_out))
-def wave_net(n_out): return nn.Sequential(nn.Conv1d(1, 2, 9, stride=8), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, n_out))
+def net(n_in, n_out):
+    return nn.Sequential(nn.Conv2d(n_in, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, n_out))
+def wave_net(n_out):
+    return nn.Sequential(nn.Conv1d(1, 2, 9, stride=8), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, n_out))
 
 
 def loaders(path, block, get_y, **kwargs):
-    db = DataBlock((AudioBlock(chunk_len=4000, head=True, pad=True), block), get_items=lambda p: get_audio_files(p).filter(lambda f: f.name[0]=='n'),
+    db = DataBlock((AudioBlock(chunk_len=4000, head=True, pad=True), block),
+                   get_items=lambda p: get_audio_files(p).filter(lambda f: f.name[0]=='n'),
                    get_y=get_y, splitter=RandomSplitter(.34, seed=0), **kwargs)
     return AudioDataLoaders.from_dblock(db, path, path=path, bs=2, device='cpu')
 

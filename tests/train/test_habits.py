@@ -1,8 +1,7 @@
 "Every learner, every habit of a fastai user, with the callbacks, bars and logs that are on by default."
-import subprocess, sys, warnings
+import warnings
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,7 @@ from fastproaudio.train import autoregressive_learner, Checkpoint, classifier_le
 plt = pytest.importorskip('matplotlib.pyplot')
 SR,CHUNK = 8000,512
 
-# --- Learners -----------------------------------------------------------------------------------------------------------------
+# --- Learners ---------------------------------------------------------------------------------------------------------
 
 def sounds(path):
     "A pair, a table with a knob, and sounds of two kinds."
@@ -45,23 +44,28 @@ def sounds(path):
     return path
 
 
-def pairs(path): return AudioDataLoaders.from_pairs(path/'input_0.wav', path/'target_0.wav', chunk_len=CHUNK, bs=2, seed=0, path=path, device='cpu')
+def pairs(path):
+    return AudioDataLoaders.from_pairs(path/'input_0.wav', path/'target_0.wav', chunk_len=CHUNK, bs=2, seed=0,
+                                       path=path, device='cpu')
 def tcn(**kwargs): return TCN(n_blocks=2, ks=3, channel_width=2, **kwargs)
 def effects(path): return effects_learner(pairs(path), tcn())
 def knobs(path):
     dls = AudioDataLoaders.from_table(path/'table.csv', chunk_len=CHUNK, bs=2, seed=0, path=path, device='cpu')
     return effects_learner(dls, tcn(n_knobs=1))
 def lstm(path):
-    dls = AudioDataLoaders.from_files(path/'sounds'/'tone', n_tokens=16, chunk_len=CHUNK, bs=2, seed=3, path=path, device='cpu')
+    dls = AudioDataLoaders.from_files(path/'sounds'/'tone', n_tokens=16, chunk_len=CHUNK, bs=2, seed=3, path=path,
+                                      device='cpu')
     return autoregressive_learner(dls, SampleLSTM(hidden=6, n_tokens=16))
 def wavenet(path):
-    dls = AudioDataLoaders.from_files(path/'sounds'/'tone', n_tokens=16, carry=False, chunk_len=CHUNK, bs=4, seed=3, path=path, device='cpu')
+    dls = AudioDataLoaders.from_files(path/'sounds'/'tone', n_tokens=16, carry=False, chunk_len=CHUNK, bs=4, seed=3,
+                                      path=path, device='cpu')
     return autoregressive_learner(dls, SampleWaveNet(n_tokens=16, channels=4, n_layers=3))
 def seq2seq(path):
     dls = AudioDataLoaders.from_prev_next(path/'sounds'/'tone', 32, 16, bs=16, path=path, device='cpu')
     return seq2seq_learner(dls, Seq2Seq(hidden=4))
 def classes(path, arch):
-    dls = AudioDataLoaders.from_folder(path/'sounds', valid_pct=.34, seed=0, head=True, pad=True, chunk_len=6400, bs=2, device='cpu')
+    dls = AudioDataLoaders.from_folder(path/'sounds', valid_pct=.34, seed=0, head=True, pad=True, chunk_len=6400, bs=2,
+                                       device='cpu')
     dls.path = path
     return classifier_learner(dls, arch=arch, width=2, n_nets=1)
 def by_wave(path): return classes(path, 'wave')
@@ -71,10 +75,11 @@ def plain(path):
     return Learner(pairs(path), net, loss_func=nn.MSELoss(), metrics=mae, path=path)
 
 
-LEARNERS = dict(effects=effects, knobs=knobs, lstm=lstm, wavenet=wavenet, seq2seq=seq2seq, by_wave=by_wave, by_picture=by_picture, plain=plain)
+LEARNERS = dict(effects=effects, knobs=knobs, lstm=lstm, wavenet=wavenet, seq2seq=seq2seq, by_wave=by_wave,
+                by_picture=by_picture, plain=plain)
 
 
-# --- Habits -------------------------------------------------------------------------------------------------------------------
+# --- Habits -----------------------------------------------------------------------------------------------------------
 
 HABITS = {}
 def habit(f):
@@ -108,7 +113,9 @@ def lr_find(learn, path):
 
 @habit
 def fits(learn, path): # noqa: ARG001
-    for fit in (partial(learn.fit, 1), partial(learn.fit_one_cycle, 1), partial(learn.fit_flat_cos, 1), partial(learn.fit_sgdr, 1, 1)): moved(learn, fit)
+    for fit in (partial(learn.fit, 1), partial(learn.fit_one_cycle, 1), partial(learn.fit_flat_cos, 1),
+                partial(learn.fit_sgdr, 1, 1)):
+        moved(learn, fit)
 
 
 @habit
@@ -123,7 +130,8 @@ def judge(learn, path): # noqa: ARG001
     learn.fit(1)
     assert len(learn.validate())>=1
     n = learn.dls.valid.n
-    for more in ({}, dict(with_loss=True), dict(with_decoded=True), dict(with_input=True), dict(with_input=True, with_loss=True, with_decoded=True)):
+    for more in ({}, dict(with_loss=True), dict(with_decoded=True), dict(with_input=True),
+                 dict(with_input=True, with_loss=True, with_decoded=True)):
         out = learn.get_preds(**more)
         assert len(out)==2+len(more)
     assert len(out[-1])==n if 'with_loss' in more else True
@@ -248,10 +256,11 @@ def shows(learn, path): # noqa: ARG001
     learn.show_results(max_n=2)
 
 
-# --- The table ----------------------------------------------------------------------------------------------------------------
+# --- The table --------------------------------------------------------------------------------------------------------
 
 NOT_VARIED = 'expected loaders that vary the sound'
-REFUSED = {(kind, name):'expected one waveform to mix' for kind in ('knobs', 'lstm', 'wavenet', 'seq2seq') for name in ('mixup', 'mixup_resumed')}
+REFUSED = {(kind, name):'expected one waveform to mix'
+           for kind in ('knobs', 'lstm', 'wavenet', 'seq2seq') for name in ('mixup', 'mixup_resumed')}
 REFUSED |= {(kind, 'tta'):NOT_VARIED for kind in LEARNERS if kind!='plain'}
 
 @pytest.fixture(scope='module')
@@ -277,7 +286,7 @@ def test_habit(folder, tmp_path, kind, name):
     finally: plt.close('all')
 
 
-# --- More than that it runs ---------------------------------------------------------------------------------------------------
+# --- More than that it runs -------------------------------------------------------------------------------------------
 
 def test_interpretation_shows_the_chunks_it_means(folder, tmp_path):
     "The worst prediction is of the chunk with the greatest loss, and not of the file with its number."
@@ -290,12 +299,13 @@ def test_interpretation_shows_the_chunks_it_means(folder, tmp_path):
     torch.testing.assert_close(preds, whole[1][idxs])
     torch.testing.assert_close(targs, whole[2][idxs])
     assert inps.shape==targs.shape and torch.equal(inps, whole[0][idxs][..., -inps.shape[-1]:])
-    for p,t,loss in zip(preds, targs, losses): torch.testing.assert_close(learn.loss_func(p[None], t[None]), loss, rtol=1e-4, atol=1e-5)
+    for p,t,loss in zip(preds, targs, losses):
+        torch.testing.assert_close(learn.loss_func(p[None], t[None]), loss, rtol=1e-4, atol=1e-5)
 
 
 def test_tta_averages_over_varied_sound(folder):
-    dls = AudioDataLoaders.from_pairs(folder/'input_0.wav', folder/'target_0.wav', chunk_len=CHUNK, bs=2, seed=0, path=folder, device='cpu',
-                                      batch_tfms=RandomGain(6., on='input'))
+    dls = AudioDataLoaders.from_pairs(folder/'input_0.wav', folder/'target_0.wav', chunk_len=CHUNK, bs=2, seed=0,
+                                      path=folder, device='cpu', batch_tfms=RandomGain(6., on='input'))
     learn = effects_learner(dls, tcn(), checkpoint=None)
     assert not torch.equal(learn.tta(n=2)[0], learn.get_preds()[0])
 
@@ -305,7 +315,8 @@ def test_a_quiet_item_does_not_rule_the_loss(tmp_path):
     x = noise(30000, seed=0, amp=.3)
     x[:, -6000:] = 0                                                 # validation ends in silence
     for name,y in (('x', x), ('y', torch.tanh(3*x))): write_audio(tmp_path/f'{name}.wav', y, SR, subtype='FLOAT')
-    dls = AudioDataLoaders.from_pairs(tmp_path/'x.wav', tmp_path/'y.wav', chunk_len=1024, bs=4, valid_pct=.4, seed=0, path=tmp_path, device='cpu', check=False)
+    dls = AudioDataLoaders.from_pairs(tmp_path/'x.wav', tmp_path/'y.wav', chunk_len=1024, bs=4, valid_pct=.4, seed=0,
+                                      path=tmp_path, device='cpu', check=False)
     loss = effects_learner(dls, tcn(), checkpoint=None).loss_func
     y = torch.cat([cast(t, Tensor)[..., -1024:] for _,t in dls.valid])
     assert (y.square().mean((1, 2))==0).any()

@@ -1,4 +1,4 @@
-"What a musician gets from two recordings: never worse than doing nothing, silent where the rig is, and kept whatever happens."
+"What a musician gets of two recordings: no worse than doing nothing, silent where the rig is, kept whatever happens."
 import itertools
 import json
 import warnings
@@ -45,7 +45,7 @@ def as_good_as_all(report):
 
 
 # %% a fitted filter
-def test_fitted_taps_do_not_move_in_training(tmp_path):
+def test_fitted_taps_do_not_move_in_training():
     x = playing()
     first = FIR(256).fit(x, hall(x, 256))
     assert not first.taps.requires_grad
@@ -63,7 +63,8 @@ def test_a_hall_is_never_worse_than_its_filter(tmp_path, net):
     if net == 'wavenet': assert any('is kept in place of the network' in n for n in got.report.notes)
     again = load_network(tmp_path/'effect')                      # a filter is a network like any other
     x = x[:, -SR:]
-    with torch.no_grad(): assert torch.allclose(again(x[None])[0], got.learn.predict(x).as_subclass(torch.Tensor), atol=1e-6)
+    with torch.no_grad():
+        assert torch.allclose(again(x[None])[0], got.learn.predict(x).as_subclass(torch.Tensor), atol=1e-6)
 
 
 def test_nothing_to_learn_is_not_praised(tmp_path):
@@ -205,7 +206,8 @@ def test_a_generator_that_diverges_says_so(tmp_path, monkeypatch):
     make = generator.autoregressive_learner
     monkeypatch.setattr(generator, 'autoregressive_learner', lambda dls, model: make(dls, model, lr=1e6))
     write_audio(tmp_path/'sound.wav', playing(3), SR, 'FLOAT')
-    try: learn = generator.train_generator(tmp_path/'sound.wav', tmp_path/'out', .2, net='lstm', n_tokens=16, seconds=.01,
-                                           quiet=True, clock=Ticks())
+    try:
+        learn = generator.train_generator(tmp_path/'sound.wav', tmp_path/'out', .2, net='lstm', n_tokens=16,
+                                          seconds=.01, quiet=True, clock=Ticks())
     except ValueError as e: assert 'diverged' in str(e)
     else: assert torch.isfinite(torch.cat([p.flatten() for p in learn.model.parameters()])).all()
