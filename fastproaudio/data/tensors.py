@@ -191,8 +191,8 @@ def show_results(x:AudioSpectrogram, y:object, samples:object, outs:object, ctxs
 
 # %% ../../nbs/20b_data.tensors.ipynb #5bd31e73
 @dispatch
-def plot_top_losses(x:AudioTensor, y:AudioTensor, samples:object, outs:object, raws:object, losses:object, # noqa: ARG001
-                    hear=True, **kwargs): # noqa: ARG001
+def plot_top_losses(x:AudioTensor, y:AudioTensor, samples:object, outs:object, raws:object, # noqa: ARG001
+                    losses:object, hear=True, **kwargs): # noqa: ARG001
     "Input, target, prediction and error of the worst chunks."
     return _show_predictions(samples, outs, len(losses), _losses_in_words(losses), None, None, hear)
 

@@ -20,7 +20,7 @@ from ..models.sidechain import SideChain
 from ..export.checks import measure_rate
 from ..data.files import AudioFile
 from ..data.tokens import MuLaw
-from .models import ModelAnalyzer, multiply_adds, predicted_rate, weighted_layers
+from .models import multiply_adds, n_deep, predicted_rate
 from .recordings import (analyze_pair, correlation_length, DatasetAnalyzer, memory_order,
                                             PairReport)
 
@@ -47,7 +47,8 @@ class Choice:
             m = self.make(n_in, n_out, n_knobs, width)
             n = sum(p.numel() for p in m.parameters())
             if budget is None or n<=budget: return m
-        raise ValueError(f"expected a budget of at least {n} parameters for {self.name} ({self.why}), got {budget}; allow more")
+        raise ValueError(f"expected a budget of at least {n} parameters for {self.name} ({self.why}), got {budget}; "
+                         "allow more")
 
 _TAPS = 32768 # Most taps of a fitted filter: three quarters of a second at 44.1 kHz
 
@@ -58,10 +59,12 @@ NETS = {c.name:c for c in (
     Choice('tcn', lambda i,o,k,w: TCN(i, o, k, channel_width=w), 16384, 2, 'a third of a second of memory'),
     Choice('sidechain', lambda i,o,k,w: SideChain(i, o, k, width=w, channels=w), 16384, 2,
            'follows a second of level: compressors', lr=1e-2),
-    Choice('lstm', lambda i,o,k,w: LSTMEffect(i, o, k, hidden=w), why='a memory without end, and slow to train', width=32),
+    Choice('lstm', lambda i,o,k,w: LSTMEffect(i, o, k, hidden=w), why='a memory without end, and slow to train',
+           width=32),
     Choice('unet', lambda i,o,k,w: UNet1d(i, o, k), 16384, 2, 'looks ahead: for what need not run live'),
     Choice('fir', lambda i,o,k,w: FIR(_TAPS, i, o), 16384, 2, 'linear: least squares finds it'),
-    *(Choice(f'nam-{p}' if p!='standard' else 'nam', lambda i,o,k,w,p=p: NAMWaveNet(p), why=f'what Neural Amp Modeler plays, {p}')
+    *(Choice(f'nam-{p}' if p!='standard' else 'nam', lambda i,o,k,w,p=p: NAMWaveNet(p),
+             why=f'what Neural Amp Modeler plays, {p}')
       for p in ('standard', 'lite', 'feather', 'nano')))}
 
 # %% ../../nbs/30c_report.choose.ipynb #674c4324
@@ -78,13 +81,15 @@ def _with_fir(c, taps):
         fir = FIR(taps, i, o)
         fir.taps.requires_grad_(False)
         return Parallel(fir, c.make(i, o, k, w))
-    return replace(c, name=f'fir+{c.name}', make=make, chunk_len=16384, bs=2, why=f'{c.why}; a filter carries the tail')
+    return replace(c, name=f'fir+{c.name}', make=make, chunk_len=16384, bs=2,
+                   why=f'{c.why}; a filter carries the tail')
 
 def _order(r, n_knobs):
     "Names of networks for what is not linear, the likeliest first: those of the kind that the nearest stand-in is of."
     others = min(r.static_esr, r.linear_esr)
     if r.level_esr<_NEARER*others: kinds = [*_FOLLOWS, *_BENDS, 'tcn']
-    elif r.static_esr<_NEARER*min(r.level_esr, r.linear_esr): kinds = [*_BENDS, _FOLLOWS[1] if r.level_memory else 'tcn']
+    elif r.static_esr<_NEARER*min(r.level_esr, r.linear_esr):
+        kinds = [*_BENDS, _FOLLOWS[1] if r.level_memory else 'tcn']
     elif r.level_memory: kinds = [*_BENDS, *_FOLLOWS, 'tcn']
     elif r.filter_len>_TAIL and (r.linear_esr>_MOSTLY or n_knobs): kinds = ['tcn', *_BENDS]
     else: kinds = [*_BENDS, 'tcn']
@@ -95,7 +100,7 @@ def effect_choices(
     n_knobs:int=0, # Settings
 ) -> list: # `Choice`s, the likeliest first; `wavenet` and `fir` are always among them, but for what is linear
     "The networks that are worth a try on a pair."
-    taps = min(r.curve, key=r.curve.get, default=_TAPS)                       # the length that does best on what it was not fitted to
+    taps = min(r.curve, key=r.curve.get, default=_TAPS)                       # does best on what it was not fitted to
     fir = replace(NETS['fir'], make=lambda i,o,k,w: FIR(taps, i, o))
     if n_knobs: return [NETS[k] for k in _order(r, n_knobs)]                  # a filter has no knobs
     if r.linear_esr<_LINEAR: return [fir]
@@ -120,13 +125,12 @@ class Suggestion:
         return measure_rate(self.model)
     def __repr__(self):
         return f"{type(self.model).__name__}: Delta {self.Delta}, gamma {self.gamma:.0f}, " \
-               f"{self.n_params} parameters, {self.cost} multiply-adds per sample, about {self.rate:,.0f} samples/s; {self.why}"
+               f"{self.n_params} parameters, {self.cost} multiply-adds per sample, about {self.rate:,.0f} samples/s; " \
+               f"{self.why}"
 
 def _suggest(model, why):
-    r = ModelAnalyzer(model).analyze_model() if model.receptive_field<20_000 else None
     n = sum(p.numel() for p in model.parameters())
-    depth = r.depth if r else max(1, sum(m.weight.ndim==3 and m.weight.shape[2]>1 for m in weighted_layers(model)))
-    macs = multiply_adds(model)
+    depth,macs = n_deep(model),multiply_adds(model)
     return Suggestion(model, model.receptive_field, n/depth, n, macs, why, predicted_rate(macs, depth))
 
 # %% ../../nbs/30c_report.choose.ipynb #b7ff884c
@@ -142,23 +146,29 @@ def excerpt(
         xs.append(x.read(x.start, n)); ys.append(y.read(y.start, n)); left -= n
     return [cast(torch.cat(o, -1), Tensor) for o in (xs, ys)]
 
+def _span(n, sr):
+    "Samples in words: in milliseconds where the rate is known."
+    return f"{n/sr*1000:.0f} ms" if sr else f"{n} samples"
+
 def _suggest_effect(x, y, sr, n_knobs, budget):
     "The likeliest network for a pair."
     r = analyze_pair(x, y)
-    ms = lambda n: f"{n/sr*1000:.0f} ms" if sr else f"{n} samples"
     choice = effect_choices(r, n_knobs)[0]
-    facts = [f"{f'a filter of {ms(r.filter_len)}' if r.filter_len>1 else 'a constant gain'} leaves {r.linear_esr:.2%}"]
-    if r.level_memory: facts.append(f"the gain follows the level of the last {ms(r.level_memory)} or more")
-    return _suggest(choice.build(x.shape[0], y.shape[0], n_knobs, budget), f"{choice.name} ({choice.why}): {', '.join(facts)}")
+    linear = f"a filter of {_span(r.filter_len, sr)}" if r.filter_len>1 else 'a constant gain'
+    facts = [f"{linear} leaves {r.linear_esr:.2%}"]
+    if r.level_memory: facts.append(f"the gain follows the level of the last {_span(r.level_memory, sr)} or more")
+    model = choice.build(x.shape[0], y.shape[0], n_knobs, budget)
+    return _suggest(model, f"{choice.name} ({choice.why}): {', '.join(facts)}")
 
 def _suggest_next(r, n_tokens, budget):
     "A model for the next sample, from a `DatasetReport`."
-    ms = lambda n: f"{n/r.sample_rate*1000:.0f} ms" if r.sample_rate else f"{n} samples"
     if 0<r.memory<=8 and r.correlation_len<1000 and not n_tokens:
         k = r.memory
-        return _suggest(Block(1, k), f"linear with a memory of {k} samples: one convolution of {k} taps predicts all that can be predicted")
+        return _suggest(Block(1, k), f"linear with a memory of {k} samples: one convolution of {k} taps predicts "
+                                     "all that can be predicted")
     delta = max(256, min(r.correlation_len, 8192))
-    why = f"samples stay correlated for {ms(r.correlation_len)}" + (f", of which {ms(delta)} are affordable" if delta<r.correlation_len else '')
+    why = f"samples stay correlated for {_span(r.correlation_len, r.sample_rate)}"
+    if delta<r.correlation_len: why += f", of which {_span(delta, r.sample_rate)} are affordable"
     return _suggest(build_custom_model(delta, budget, n_tokens), why)
 
 # %% ../../nbs/30c_report.choose.ipynb #68ead121
@@ -171,7 +181,8 @@ def suggest_model(
     budget = ifnone(budget, 100_000)
     if budget<1: raise ValueError(f"expected a budget of at least 1 parameter, got {budget}")
     if hasattr(dls, 'train'):
-        items,mu = dls.train.dataset,first(f for f in getattr(dls.train.after_batch, 'fs', []) if isinstance(f, MuLaw))
+        items = dls.train.dataset
+        mu = first(f for f in getattr(dls.train.after_batch, 'fs', []) if isinstance(f, MuLaw))
         item = items[0]
         sr = getattr(dls, 'sr', None)
         if isinstance(item, tuple) and len(item)>1 and isinstance(item[-1], AudioFile):
@@ -188,8 +199,8 @@ def suggest_wavenet(
     s = suggest_model(dls, budget)
     if not isinstance(s.model, SampleWaveNet): raise ValueError(f"expected recordings that need a WaveNet; {s}")
     dilations = [l.conv.dilation for l in s.model.layers]
-    return dict(n_layers=len(dilations)//dilations.count(1), n_blocks=dilations.count(1), channels=s.model.layers[0].n_ch, ks=2,
-                receptive_field=s.Delta, model=s.model)
+    return dict(n_layers=len(dilations)//dilations.count(1), n_blocks=dilations.count(1),
+                channels=s.model.layers[0].n_ch, ks=2, receptive_field=s.Delta, model=s.model)
 
 def _suggest_tensors(items, budget):
     "A model for the next sample of chunks in memory."

@@ -55,7 +55,7 @@ def correlation_length(
     n = x.numel()
     r = torch.fft.irfft(torch.fft.rfft(x, 2*n).abs().square(), 2*n)[:n//2]
     if r[0]<=0: return 0
-    r = r/r[0]*n/(n-torch.arange(n//2))                                     # unbiased: fewer samples overlap at longer lags
+    r = r/r[0]*n/(n-torch.arange(n//2))                                     # unbiased: fewer samples overlap later
     hits = (r.abs()>level).nonzero()[:, 0]
     gaps = (hits[1:]>4*hits[:-1]+200).nonzero()[:, 0]                       # what comes back later is chance
     return int(hits[gaps[0]] if len(gaps) else hits[-1])
@@ -89,6 +89,19 @@ class DatasetReport:
     clipped:list = field(default_factory=list) # Files with runs at full scale
 
 # %% ../../nbs/30b_report.recordings.ipynb #20b273c1
+def _common(vs):
+    "The value that all have; None: they differ."
+    return vs[0] if len(set(vs))==1 else None
+
+def _median(vs):
+    "Their median; 0 of nothing."
+    return float(np.median(vs)) if len(vs) else 0.
+
+def _clips(x):
+    "Whether three samples in a row are at full scale."
+    return ((x.abs()>=.999).float().unfold(-1, 3, 1).sum(-1)==3).any()
+
+# %% ../../nbs/30b_report.recordings.ipynb #04e2809c
 class DatasetAnalyzer:
     "What a folder of sound is like: headers of all files, samples of a few excerpts."
     def __init__(self,
@@ -96,7 +109,9 @@ class DatasetAnalyzer:
         n_excerpts:int=12, # Excerpts to read
         excerpt_len:int=32768, # Samples of an excerpt
         silence_db:float=-60., # Below this an excerpt is silent
-    ): self.source,self.n_excerpts,self.excerpt_len,self.silence_db = source,n_excerpts,excerpt_len,silence_db
+    ):
+        self.source,self.silence_db = source,silence_db
+        self.n_excerpts,self.excerpt_len = n_excerpts,excerpt_len
 
     def files(self) -> list:
         "The recordings."
@@ -112,22 +127,25 @@ class DatasetAnalyzer:
         total,step = sum(i.n for i in infos),max(1, sum(i.n for i in infos)//self.n_excerpts)
         out,at,files = [],0,self.files()
         for f,i in zip(files, infos):
-            for s in range((-at)%step, max(1, i.n), step): out.append((f, read_audio(f, min(s, max(0, i.n-self.excerpt_len)), min(i.n, self.excerpt_len))[0]))
+            n,end = min(i.n, self.excerpt_len),max(0, i.n-self.excerpt_len)
+            for s in range((-at)%step, max(1, i.n), step): out.append((f, read_audio(f, min(s, end), n)[0]))
             at += i.n
         return out[:2*self.n_excerpts]
 
     def analyze_dataset(self) -> DatasetReport:
         "All figures."
         infos = [audio_info(f) for f in self.files()]
-        one = lambda vs: vs[0] if len(set(vs))==1 else None
-        sr,lens,parts = one([i.sr for i in infos]),[i.n for i in infos],self.excerpts(infos)
+        lens,parts = [i.n for i in infos],self.excerpts(infos)
         loud = [x[0] for _,x in parts if x.shape[1]>64 and rms_db(x).max()>self.silence_db]
-        median = lambda vs: float(np.median(vs)) if len(vs) else 0.
-        clipped = L(f for f,x in parts if ((x.abs()>=.999).float().unfold(-1, 3, 1).sum(-1)==3).any()).unique() if parts else []
-        self.result = DatasetReport(len(infos), sr, one([i.n_ch for i in infos]), getattr(infos[0], 'subtype', ''), min(lens), max(lens),
-                                    sum(i.n/i.sr for i in infos), median([rms_db(x).item() for x in loud]) if loud else -120.,
-                                    1-len(loud)/max(1, len(parts)), median([bandwidth_hz(x, infos[0].sr) for x in loud]),
-                                    int(median([correlation_length(x) for x in loud])), int(median([memory_order(x) for x in loud])), list(clipped))
+        self.result = DatasetReport(
+            len(infos), _common([i.sr for i in infos]), _common([i.n_ch for i in infos]),
+            getattr(infos[0], 'subtype', ''), min(lens), max(lens), sum(i.n/i.sr for i in infos),
+            level_db=_median([rms_db(x).item() for x in loud]) if loud else -120.,
+            silent=1-len(loud)/max(1, len(parts)),
+            bandwidth=_median([bandwidth_hz(x, infos[0].sr) for x in loud]),
+            correlation_len=int(_median([correlation_length(x) for x in loud])),
+            memory=int(_median([memory_order(x) for x in loud])),
+            clipped=list(L(f for f,x in parts if _clips(x)).unique()))
         return self.result
 
     def get_analysis_result(self) -> DatasetReport:
@@ -135,15 +153,18 @@ class DatasetAnalyzer:
         return getattr(self, 'result', None) or self.analyze_dataset()
 
 # %% ../../nbs/30b_report.recordings.ipynb #3c0c99d7
+def _powers(x, hop):
+    "Mean square of each frame of `hop` samples, over all channels."
+    return x[..., :x.shape[-1]//hop*hop].square().mean(0).reshape(-1, hop).mean(-1).double()
+
 def level_memory(
     x:Tensor, # Input `(channels, samples)`
     y:Tensor, # Target, same shape
     hop:int=64, # Samples of a frame
     spans:tuple=(2, 8, 32, 128), # Frames of past to try
 ) -> int: # Samples; 0: the gain follows the present level
-    "How far back the level of the input still changes the gain: what a compressor remembers, and no linear filter shows."
-    frames = lambda o: o[..., :o.shape[-1]//hop*hop].square().mean(0).reshape(-1, hop).mean(-1).double()
-    ex,ey = frames(x),frames(y)
+    "How far back the level of the input changes the gain: what a compressor remembers, and no linear filter shows."
+    ex,ey = _powers(x, hop),_powers(y, hop)
     gain,lx = (ey.clamp(min=1e-9)/ex.clamp(min=1e-9)).log(),ex.clamp(min=1e-9).log()
     sounds,cut,first = ex>1e-6,len(ex)*2//3,max(spans)
     if cut<3*first: return 0
@@ -177,7 +198,8 @@ def analyze_pair(
     n_max:int=1_600_000, # Samples at the start on which filters are fitted and judged
 ) -> PairReport: # Linear part and memory
     "How linear an effect is, and how long it remembers; judged on the last third, fitted on the rest."
-    if x.shape[-1]<8: raise ValueError(f"expected a recording to analyse, got {x.shape[-1]} samples; record some seconds")
+    if x.shape[-1]<8:
+        raise ValueError(f"expected a recording to analyse, got {x.shape[-1]} samples; record some seconds")
     slow = level_memory(x, y)
     x,y = x[..., :n_max],y[..., :n_max]
     cut = x.shape[-1]*2//3
