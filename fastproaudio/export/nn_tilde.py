@@ -251,8 +251,8 @@ def load_nn_tilde(
 # %% ../../nbs/15k_export.nn_tilde.ipynb #c0de3a01
 from fastproaudio.export.target import Target
 
-targets = [Target('nn_tilde', 'nn~ (Max, Pure Data) and other hosts of live TorchScript', export_nn_tilde, load_nn_tilde,
-                  is_nn_tilde, program=True)]
+targets = [Target('nn_tilde', 'nn~ (Max, Pure Data) and other hosts of live TorchScript', export_nn_tilde,
+                  load_nn_tilde, is_nn_tilde, program=True)]
 
 # %% ../../nbs/15k_export.nn_tilde.ipynb #9d31d9c3
 def render_nn_tilde(

@@ -63,8 +63,9 @@ class _Inspector(pickle.Unpickler):
 _NEWER = set("""
     _set_item _weight_norm_interface bernoulli binomial cauchy concat concatenate concatenate_ corrcoef cov
     exponential fft_hfft2 fft_ihfft2 gelu geometric index_reduce linalg_norm linalg_vector_norm linalg_matrix_norm
-    linalg_solve linalg_inv linalg_lstsq linalg_cross linalg_multi_dot log_normal mish mT mH adjoint pad poisson rms_norm
-    scaled_dot_product_attention scatter_reduce softplus special_expit special_log1p special_expm1 special_xlogy
+    linalg_solve linalg_inv linalg_lstsq linalg_cross linalg_multi_dot log_normal mish mT mH adjoint pad poisson
+    rms_norm scaled_dot_product_attention scatter_reduce softplus special_expit special_log1p special_expm1
+    special_xlogy
     unsafe_split upsample_bicubic2d warn wait_none view_copy hash insert ord chr sorted pow ceil floor round
     percentFormat lower upper startswith endswith strip split splitlines isdigit find rfind replace_str zfill Complex
     __contains__ __range_length __derive_index dict_ is_floating_point is_complex get_default_dtype

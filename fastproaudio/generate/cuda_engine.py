@@ -122,7 +122,7 @@ class LSTMStep:
         last:Tensor, # Tokens `(bs,)` or samples `(bs, n_in)`
     ) -> Tensor: # `(bs, n_out)`
         "The answer to a sample."
-        z = self.enter(last)
+        z = h = self.enter(last)
         for l,w in enumerate(self.w_hh):
             if l: z = torch.addmm(self.b[l], h, self.w_ih[l-1].t())
             gates = torch.addmm(z, self.h[l], w.t()).unflatten(1, (4, -1))

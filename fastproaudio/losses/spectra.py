@@ -110,7 +110,7 @@ class STFTLoss(WaveLoss):
         w_sc:float=1., # Weight of the spectral convergence
         w_log:float=1., # Weight of the mean absolute log ratio of magnitudes
         w_lin:float=0., # Weight of the mean absolute difference of magnitudes
-        floor_db:float=None, # A quieter target counts as this loud in the spectral convergence, dBFS; None: as `ESRLoss`
+        floor_db:float=None, # In the convergence a quieter target counts as this loud, dBFS; None: as `ESRLoss`
         eps:float=1e-8, # Added to every power: silence has finite logs and gradients
         reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
     ):
@@ -120,7 +120,8 @@ class STFTLoss(WaveLoss):
             raise ValueError(f"expected 0 < win_length <= n_fft={n_fft}, got {win_length}")
         if hop_length<1: raise ValueError(f"expected hop_length >= 1, got {hop_length}")
         self.chosen = floor_db is not None
-        self.settings = _Distance(n_fft, hop_length, win_length, w_sc, w_log, w_lin, -60. if floor_db is None else floor_db, eps)
+        floor = -60. if floor_db is None else floor_db
+        self.settings = _Distance(n_fft, hop_length, win_length, w_sc, w_log, w_lin, floor, eps)
 
     def listen(self, targ):
         "Choose the floor of the spectral convergence from the material, unless it was given."

@@ -129,7 +129,7 @@ def heard_floor(
 class FlooredLoss(WaveLoss):
     "A loss over the target's power, with a floor that is given, or chosen from the material."
     def __init__(self,
-        floor_db:float=None, # A quieter target counts as this loud, dBFS; None: -60 until `listen` has heard the material
+        floor_db:float=None, # A quieter target counts as this loud, dBFS; None: -60 until `listen` heard the material
         reduction:str='mean', # Over items: 'mean', 'sum' or 'none'
     ):
         super().__init__(reduction)

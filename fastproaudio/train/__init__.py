@@ -5,8 +5,8 @@ from . import (checkpoint, callbacks, distributed, learner, panel, effects, hear
 __all__ = [
     *checkpoint.__all__, *callbacks.__all__, *distributed.__all__, *learner.__all__, *panel.__all__,
     *effects.__all__, *hear.__all__, *next_sample.__all__, *seq2seq.__all__, *labels.__all__,
-    *classifier.__all__, *progress.__all__, *race.__all__, *guard.__all__, *judge.__all__, *ready.__all__, *auto.__all__,
-    *generator.__all__,
+    *classifier.__all__, *progress.__all__, *race.__all__, *guard.__all__, *judge.__all__, *ready.__all__,
+    *auto.__all__, *generator.__all__,
 ]
 
 from .checkpoint import *

@@ -117,7 +117,7 @@ class Trained:
     ok:bool = True # False: the run diverged to its end, or its network was no result
 
 class EffectRun:
-    "One call of `train_effect`, station by station: recordings, candidates, the network that is taken, a folder that plays."
+    "One call of `train_effect`, station by station: recordings, candidates, the network taken, a folder that plays."
     def __init__(self,
         inputs, # As for `train_effect`, and so are all the others
         targets, out, minutes, net, test, seed, resume, quiet, clock, force,

@@ -15,7 +15,7 @@ _LOSSES = 9 # Losses whose median is looked at
 _GROWN = 30. # A median so many times the lowest before it, and three times the first, is not learning
 
 class Guard(Callback):
-    "Keep the best state of a fit; go back to it with a lower rate when the loss leaves all bounds, at most three times."
+    "Keep the best state of a fit; go back to it with a lower rate when the loss leaves all bounds, at most 3 times."
     order = 92                                                   # after the rate of a batch is set
     def __init__(self,
         metric:str='esr', # Of the validation part; less is better
