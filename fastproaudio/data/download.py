@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 
 from fastai.data.external import URLs, fastai_path
 from fastai.basics import *
-from ..io.whole import write_text
+from ..whole import write_text
 from .files import audio_extensions
 from .fetch import check_sum, fetch_file, FinalFailure, parse_checksum, read_url, writing_to
 

@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from ..dsp import noise, one_thread
 from .target import (ExportReport, frozen_copy, knobs_for, model_of,
                                         say_knobs, Target)
-from ..io.whole import check_path, whole_folder
+from ..whole import check_path, whole_folder
 from .trust import read_json
 from .script import load_script
 from .checks import block_speeds, check_tol, over_time, pace, rate_for, speed_note

@@ -9,7 +9,7 @@ __all__ = ['training_record', 'write_card', 'push_to_hub']
 import re, shutil
 from pathlib import Path
 
-from ..io.whole import write_text
+from ..whole import write_text
 from .target import find_target, model_of, rate_of, target_of
 from .checks import need
 

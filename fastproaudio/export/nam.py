@@ -14,11 +14,12 @@ import torch
 from torch import nn, Tensor
 from ..dsp import pluck
 from ..checks import real
+from ..models.fir import FIR
 from ..models.nam import act_words, nam_weights, NAMWaveNet, set_nam_weights
 from ..models.nam_lstm import NAMLSTM
 from ..models.nam_other import FILMS, PLAIN, NAMConvNet, NAMFullWaveNet, NAMLinear
 from .target import ExportReport, Target
-from ..io.whole import whole_file
+from ..whole import whole_file
 from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
                                         speed_note, in_one_go)
 from .nam_words import choice
@@ -257,9 +258,14 @@ def _post_act(model):
                          "the format has one setting for all activations after the head")
     return _act_object(words[0])
 
+def _linear_of(fir):
+    "A fitted filter in the words of the format."
+    with torch.no_grad(): return set_nam_weights(NAMLinear(fir.receptive_field), fir.taps[0, 0].cpu().numpy())
+
 def _fit_nam(obj):
     "A frozen copy that the format can express."
     model = fit_for(obj, '.nam', mono=True)
+    if isinstance(model, FIR): return _linear_of(model).eval()
     if isinstance(model, NAMLSTM): return model.settle()
     if not isinstance(model, (NAMWaveNet, NAMFullWaveNet, NAMConvNet, NAMLinear)):
         raise ValueError(f".nam cannot play this {type(model).__name__}: expected a NAMWaveNet or NAMLSTM; "

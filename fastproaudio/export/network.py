@@ -14,7 +14,7 @@ from torch import nn, Tensor
 from torch.overrides import TorchFunctionMode
 from ..checks import finite, real
 from ..models.model import rebuild, Rebuildable
-from ..io.whole import whole_folder
+from ..whole import whole_folder
 from .target import frozen_copy, model_of
 from .trust import check_pickle, check_zip, first_line, read_json, whole_number
 from .checks import predicts_next, rate_for

@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from ..models.model import AudioModel
 from .target import ExportReport, knobs_for
 from .script import load_script
-from ..io.whole import whole_file
+from ..whole import whole_file
 from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
                                         speed_note, in_one_go)
 

@@ -15,7 +15,7 @@ import torch
 from ..models.model import fact
 from .target import ExportReport, Target
 from .trust import first_line
-from ..io.whole import file_place, whole_file
+from ..whole import file_place, whole_file
 from .checks import check_tol, in_one_go, need, probes
 from .graph import (array_of, calm, channels_in, graph_of, graph_report, graph_step,
                                        judge, lstm_start, lstm_weights, prepare, StepEffect, Whole,

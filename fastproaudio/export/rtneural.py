@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from ..models.model import fact
 from .target import ExportReport, frozen_copy, model_of, Target
 from .trust import read_json
-from ..io.whole import whole_file
+from ..whole import whole_file
 from .checks import (block_speeds, fit_for, largest_difference, probes, rate_for,
                                         speed_note, in_one_go)
 from .graph import array_of, lstm_weights, LSTMWeights

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
-from ..io.whole import check_path
+from ..whole import check_path
 from ..models.model import net_of
 from ..checks import is_real
 from ..models.model import fact

@@ -13,7 +13,7 @@ import torch
 from ..models.model import fact
 from .target import ExportReport
 from .trust import check_zip, first_line, whole_number
-from ..io.whole import file_place, whole_file
+from ..whole import file_place, whole_file
 from .checks import check_tol
 from .graph import (MOST_SAMPLES, calm, graph_of, graph_report, graph_step, judge,
                                        prepare, StepEffect, WholeEffect)

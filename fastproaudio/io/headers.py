@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile as sf
 from .promise import kind_of, ogg_fault, sound_bytes
-from .whole import part_name, shown
+from ..whole import part_name, shown
 
 # %% ../../nbs/02a_io.headers.ipynb #5f03711e
 def cache_folder() -> Path: # Where indexes lie

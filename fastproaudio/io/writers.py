@@ -18,7 +18,7 @@ from torch import Tensor
 from ..checks import finite_sound
 from .recording import Recording
 from .promise import sound_bytes
-from .whole import whole_file
+from ..whole import whole_file
 
 # %% ../../nbs/02c_io.writers.ipynb #abad8735
 _formats = {'.wav':('WAV','PCM_24'), '.flac':('FLAC','PCM_24'), '.aif':('AIFF','PCM_24'), '.aiff':('AIFF','PCM_24'),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ..io.whole import whole_file
+from ..whole import whole_file
 from .sound import listen, Sound
 from .coherence import smooth
 from .latency import meet

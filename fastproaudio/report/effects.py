@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 from fastai.basics import *
-from ..io.whole import whole_file, write_text
+from ..whole import whole_file, write_text
 from ..io.writers import write_audio
 from ..losses.waves import mae, whole_esr
 from ..losses.spectra import stft_distance

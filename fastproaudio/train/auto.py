@@ -14,7 +14,7 @@ from ..io.headers import audio_info
 from ..losses.waves import ESRLoss
 from ..models.fir import FIR
 from ..export.trust import read_fields
-from ..io.whole import alone_in, whole_file
+from ..whole import alone_in, whole_file
 from ..export.network import load_network
 from ..data.splits import part_of_name
 from ..data.loaders import AudioDataLoaders

@@ -12,7 +12,7 @@ from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from torch.serialization import safe_globals
 from fastai.basics import *
 from fastai.callback.core import *
-from ..io.whole import part_name, sweep
+from ..whole import part_name, sweep
 from .run import check_same, inner_dl, run_id
 from ..models.model import net_of
 

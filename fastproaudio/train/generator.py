@@ -9,7 +9,7 @@ __all__ = ['train_generator']
 import sys, time
 
 from fastai.basics import *
-from ..io.whole import write_text
+from ..whole import write_text
 from ..io.writers import write_audio
 from ..models.model import fact
 from ..models.sample_wavenet import SampleWaveNet

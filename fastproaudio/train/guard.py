@@ -36,6 +36,7 @@ class Guard(Callback):
         self.losses = []
         self.lowest = None
         self.first_median = None
+        self.n_seen = 0
 
     def before_fit(self):
         self._on = is_fit(self.learn)
@@ -84,13 +85,20 @@ class Guard(Callback):
             self.ok = False
             raise CancelFitException
 
-    def after_epoch(self):
-        if not self._on: return
+    def _look(self):
+        "The last score; the state is kept if it is the best."
+        self.n_seen = len(self.recorder.values)
         score = self._last_score()
         if score is not None and math.isfinite(score) and score<self.score:
             self.score = score
             self._remember()
-        elif score is not None and not score<100*max(1., min(self.score, 1e6)):
+        return score
+
+    def after_epoch(self):
+        if not self._on: return
+        score = self._look()
+        if score is None or score==self.score: return
+        if not score<100*max(1., min(self.score, 1e6)):
             self._go_back(f'the validation part has an error of {score:.3g}')
 
     def _last_score(self):
@@ -99,7 +107,9 @@ class Guard(Callback):
         return float(self.recorder.values[-1][names.index(self.metric)-1])
 
     def after_fit(self):
-        if self._on and self.state is not None: get_model(self.learn.model).load_state_dict(self.state)
+        if not self._on: return
+        if len(self.recorder.values)>self.n_seen: self._look()   # the time was over with this epoch
+        if self.state is not None: get_model(self.learn.model).load_state_dict(self.state)
 
 # %% ../../nbs/31mb_train.guard.ipynb #0072fe20
 def _owner(net, weight):

@@ -13,7 +13,7 @@ import soundfile as sf
 from fastai.torch_core import rank_distrib
 from fastai.basics import *
 from fastai.callback.core import *
-from ..io.whole import write_bytes, write_text
+from ..whole import write_bytes, write_text
 from ..models.model import unpadded
 from .run import inner_dl
 from .checkpoint import is_fit, same_rng

@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from fastai.basics import *
 from fastai.callback.schedule import *
-from ..io.whole import write_text
+from ..whole import write_text
 from ..models.classifier import SoundClassifier
 from ..export.block import WaveformToLabels
 

@@ -461,7 +461,7 @@ def test_a_model_that_cannot_be_fitted_says_why():
 
 
 def test_both_pairs_of_names():
-    assert A.WaveformToWaveformBase is A.WaveformToWaveform and A.WaveformToLabelsBase is A.WaveformToLabels
+    assert block.WaveformToWaveformBase is block.WaveformToWaveform and block.WaveformToLabelsBase is block.WaveformToLabels
 
 
 def test_frozen_copy_shares_nothing():

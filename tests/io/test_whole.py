@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from fastproaudio.io.whole import alone_in, whole_file, whole_folder, write_text
+from fastproaudio.whole import alone_in, whole_file, whole_folder, write_text
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals and limits of POSIX')
 
 HALF = """
 import sys, time
-from fastproaudio.io.whole import whole_file, whole_folder
+from fastproaudio.whole import whole_file, whole_folder
 with whole_file(sys.argv[1]+'/a.txt') as a, whole_folder(sys.argv[1]+'/net') as b:
     a.write_text('half')
     (b/'weights.pt').write_text('half')
@@ -23,7 +23,7 @@ with whole_file(sys.argv[1]+'/a.txt') as a, whole_folder(sys.argv[1]+'/net') as 
 """
 HOLD = """
 import sys, time
-from fastproaudio.io.whole import alone_in
+from fastproaudio.whole import alone_in
 with alone_in(sys.argv[1]):
     print('in', flush=True)
     time.sleep(60)
