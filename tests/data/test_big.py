@@ -133,6 +133,8 @@ def test_small_folders_leave_nothing_behind(tmp_path, fresh):
     assert not (tmp_path/'cache').exists()
 
 LOAD = """import sys
+from fastproaudio.data import *
+from fastproaudio.io import headers
 n,real = [],headers._read_info
 headers._read_info = lambda p: n.append(p) or real(p)
 for i in range(3): AudioDataLoaders.from_folder(sys.argv[1], chunk_len=200, bs=8, device='cpu', check=False)
@@ -231,6 +233,7 @@ def test_chunks_take_no_memory(tmp_path):
     tracemalloc.stop()
 
 RSS = """import sys,torch,gc
+from fastproaudio.data import *
 torch.set_num_threads(1)
 more = dict(device='cpu', check=False, num_workers=int(sys.argv[2]))
 dls = AudioDataLoaders.from_folder(sys.argv[1], chunk_len=100, bs=4, **more)

@@ -156,7 +156,7 @@ def test_whole_part_is_taken(site, get, monkeypatch):
     site.files['/x.tgz'] = tarred(sound)
     def stop(*_): raise KeyboardInterrupt
     with monkeypatch.context() as m:
-        m.setattr(download, 'check_sum', stop)
+        m.setattr(fetch, 'check_sum', stop)
         with pytest.raises(KeyboardInterrupt): get(f'{site.url}/x.tgz')
     assert held(get(f'{site.url}/x.tgz')) == inside
 
@@ -301,7 +301,7 @@ def test_no_room(site, get, tmp_path, monkeypatch):
     class Full(io.FileIO):
         def write(self, b): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with monkeypatch.context() as m:
-        m.setattr(download, 'open', lambda p, mode='r': Full(p, 'w') if mode in ('ab', 'wb') else open(p, mode),
+        m.setattr(fetch, 'open', lambda p, mode='r': Full(p, 'w') if mode in ('ab', 'wb') else open(p, mode),
                   raising=False)
         with pytest.raises(ValueError, match='No space left on device; what was fetched is kept'):
             get(f'{site.url}/x.tgz')

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastproaudio.dsp import noise
-from fastproaudio.export import audacity as A, export, load_effect
+from fastproaudio.export import audacity as A, block, export, load_effect
 from fastproaudio.export.target import frozen_copy
 from fastproaudio.models import TCN, UNet1d
 
