@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastproaudio.train.effects as effects_module
-from fastproaudio.all import *
 from fastproaudio.data import AudioDataLoaders, AudioTensor
 from fastproaudio.dsp import noise, sine
 from fastproaudio.export import load_effect
