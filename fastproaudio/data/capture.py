@@ -48,7 +48,7 @@ def _slope(sr, n):
     up = torch.linspace(-60, -1, n//2)
     return _tone(110, torch.cat([up, up.flip(0), up[:n-2*(n//2)]]), sr)
 
-def _hiss(sr, n):
+def _hiss(sr, n): # noqa: ARG001 all parts are called alike
     "Noise at four levels."
     amps = torch.tensor([.004, .016, .06, .25]).repeat_interleave(-(-n//4))[:n]
     return (noise(n, seed=0, amp=1.)[0]*amps).clamp(-.9, .9)

@@ -65,12 +65,17 @@ def _swept(x, coefs, hop=32):
 def _hiss(n, level_db, seed): return np.random.default_rng(seed).standard_normal(n)*10**(level_db/20)
 
 # %% ../../nbs/20t_data.rigs.ipynb #13d0000a
-def _amp(x, sr, seed): return _filtered(np.tanh(8*_filtered(x, sr, 120, 'high')+.3)-np.tanh(.3), sr, 4500)*.5
-def _cab(x, sr, seed): return 1.6*_filtered(x, sr, [90, 3800], 'band', 2)+.2*_filtered(x, sr, 110)
-def _fuzz(x, sr, seed): return .4*_filtered(np.tanh(80*x), sr, 3000)
-def _octave(x, sr, seed): return .5*_filtered(np.tanh(12*np.abs(_filtered(x, sr, 80, 'high'))), sr, 30, 'high')
+def _amp(x, sr, seed): # noqa: ARG001 all rigs are called alike
+    return _filtered(np.tanh(8*_filtered(x, sr, 120, 'high')+.3)-np.tanh(.3), sr, 4500)*.5
+def _cab(x, sr, seed): # noqa: ARG001 all rigs are called alike
+    return 1.6*_filtered(x, sr, [90, 3800], 'band', 2)+.2*_filtered(x, sr, 110)
+def _fuzz(x, sr, seed): # noqa: ARG001 all rigs are called alike
+    return .4*_filtered(np.tanh(80*x), sr, 3000)
+def _octave(x, sr, seed): # noqa: ARG001 all rigs are called alike
+    return .5*_filtered(np.tanh(12*np.abs(_filtered(x, sr, 80, 'high'))), sr, 30, 'high')
 def _tremolo(x, sr, seed): return x*(.6+.4*_lfo(len(x), sr, 5., seed))
-def _noise(x, sr, seed): return np.tanh(3*x)*.5+_hiss(len(x), -50, seed)
+def _noise(x, sr, seed): # noqa: ARG001
+    return np.tanh(3*x)*.5+_hiss(len(x), -50, seed)
 
 def _hum(x, sr, seed):
     "An amp on a bad cable."
@@ -84,25 +89,27 @@ def _hall(x, sr, seed):
     h[0] = .7
     return signal.fftconvolve(x, h)[:len(x)]
 
-def _delays(x, sr, seed): return .6*x+sum(g*_later(x, s, sr) for g,s in ((.4, .11), (.3, .23), (.2, .35)))
+def _delays(x, sr, seed): # noqa: ARG001 all rigs are called alike
+    return .6*x+sum(g*_later(x, s, sr) for g,s in ((.4, .11), (.3, .23), (.2, .35)))
 
-def _compressor(x, sr, seed, hop=16):
+def _compressor(x, sr, seed, hop=16): # noqa: ARG001
     "4:1 above -30 dB, 10 and 150 ms."
     level = np.maximum(_follow(x, sr, .01, .15, hop), 1e-6)
     return 1.5*x*_drawn(np.minimum(1, .03/level)**.75, hop, len(x))
 
-def _limiter(x, sr, seed, hop=8):
+def _limiter(x, sr, seed, hop=8): # noqa: ARG001
     "Nothing beyond -14 dB."
     level = np.maximum(_follow(x, sr, .0005, .06, hop), 1e-6)
     return np.clip(x*_drawn(np.minimum(1, .2/level), hop, len(x)), -.2, .2)
 
-def _gate(x, sr, seed, hop=16):
+def _gate(x, sr, seed, hop=16): # noqa: ARG001
     "Closed below -40 dB, where it is silent."
     level = _follow(x, sr, .001, .04, hop)
     target = (level>.01).astype(float)
     return x*_drawn(signal.lfilter([.2], [1, -.8], target)*(level>.005), hop, len(x))
 
-def _crusher(x, sr, seed): return np.round(np.repeat(x[::4], 4)[:len(x)]*24)/24
+def _crusher(x, sr, seed): # noqa: ARG001 all rigs are called alike
+    return np.round(np.repeat(x[::4], 4)[:len(x)]*24)/24
 
 def _phaser(x, sr, seed):
     "Four all-passes that move together, beside the dry."
@@ -123,7 +130,7 @@ def _wah(x, sr, seed):
 def _chorus(x, sr, seed): return .6*x+.5*_tapped(x, sr*(.012+.003*_lfo(len(x), sr, .9, seed)))
 def _tape(x, sr, seed): return _filtered(np.tanh(2*_tapped(x, sr*(.004+.002*_lfo(len(x), sr, .8, seed)))), sr, 6000)*.5
 
-def _pitch(x, sr, seed, semitones=3):
+def _pitch(x, sr, seed, semitones=3): # noqa: ARG001
     "Two taps that run over a delay line and fade into one another."
     span = .05*sr
     turn = ((2**(semitones/12)-1)*np.arange(len(x))/span)%1

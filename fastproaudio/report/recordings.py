@@ -124,7 +124,7 @@ class DatasetAnalyzer:
 
     def excerpts(self, infos) -> list:
         "`(file, waveform)` spread evenly over all that there is."
-        total,step = sum(i.n for i in infos),max(1, sum(i.n for i in infos)//self.n_excerpts)
+        step = max(1, sum(i.n for i in infos)//self.n_excerpts)
         out,at,files = [],0,self.files()
         for f,i in zip(files, infos):
             n,end = min(i.n, self.excerpt_len),max(0, i.n-self.excerpt_len)

@@ -204,15 +204,15 @@ class ClockSchedule(Callback):
     def before_fit(self):
         self.done = 0.
         self._since = None
-    def _look(self): self.done = _of_rank_0((self.clock()-self._since)/self.seconds)
+    def look(self): self.done = _of_rank_0((self.clock()-self._since)/self.seconds)
     def before_batch(self):
         if not self.training: return
         if self._since is None: self._since = self.clock()-self.done*self.seconds    # resumed, it has the rest
-        self._look()
+        self.look()
         self.opt.set_hyper('lr', float(self.lr_at(self.done)))
     def after_batch(self):
         if not self.training: return
-        self._look()
+        self.look()
         self.learn.pct_train = min(1., self.done)
         if self.done>=1: raise CancelTrainException
     def after_cancel_train(self):

@@ -338,8 +338,10 @@ class Listening(Callback):
         self.history.append(dict(step=self.logged, metrics=metrics, captions={o.name:o.caption for o in heard}))
         try:
             for s in self._open(): s.log(self.logged, metrics, heard)
-        except OSError as e:
-            warnings.warn(f"{self.where}: epoch {self.logged} was not logged ({e.strerror or e}); "
+        except (OSError, ValueError) as e:
+            fault = e if isinstance(e, OSError) else e.__cause__
+            if not isinstance(fault, OSError): raise
+            warnings.warn(f"{self.where}: epoch {self.logged} was not logged ({fault.strerror or fault}); "
                           "training goes on: make room, or choose another folder")
 
     def after_fit(self): self._close()

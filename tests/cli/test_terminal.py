@@ -277,7 +277,8 @@ def test_a_capture_signal_from_end_to_end(pair, capsys, monkeypatch):
 
 def test_many_captures(pair, capsys, monkeypatch):
     monkeypatch.chdir(pair)
-    (pair/'captures.csv').write_text('name,dry,wet\ngood,dry.wav,wet.wav\nlost,dry.wav,none.wav\nagain,dry.wav,wet.wav\n')
+    rows = ['name,dry,wet', 'good,dry.wav,wet.wav', 'lost,dry.wav,none.wav', 'again,dry.wav,wet.wav', '']
+    (pair/'captures.csv').write_text('\n'.join(rows))
     assert main(['train', 'captures.csv', '-o', 'many', '--minutes', '.02', '--net', 'wavenet']) == 1
     page = (pair/'many'/'captures.md').read_text()
     assert all((pair/'many'/o/'network.json').exists() for o in ('good', 'again')) and not (pair/'many'/'lost').exists()

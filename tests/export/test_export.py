@@ -461,7 +461,8 @@ def test_a_model_that_cannot_be_fitted_says_why():
 
 
 def test_both_pairs_of_names():
-    assert block.WaveformToWaveformBase is block.WaveformToWaveform and block.WaveformToLabelsBase is block.WaveformToLabels
+    assert block.WaveformToWaveformBase is block.WaveformToWaveform
+    assert block.WaveformToLabelsBase is block.WaveformToLabels
 
 
 def test_frozen_copy_shares_nothing():

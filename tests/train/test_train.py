@@ -1,5 +1,6 @@
 "A run that was cut off goes on where it was, with the network it had chosen."
 import itertools
+import json
 
 import pytest
 import torch
@@ -32,15 +33,17 @@ def pair(tmp_path, kind):
     return tmp_path/'dry.wav', tmp_path/'wet.wav'
 
 
-@pytest.mark.parametrize('kind,net,name', [('fuzz', 'wavenet', 'wavenet'), ('tail', 'auto', 'fir+wavenet')])
-def test_a_run_cut_off_goes_on(tmp_path, kind, net, name):
+@pytest.mark.parametrize('net', ['wavenet', 'auto'])
+def test_a_run_cut_off_goes_on(tmp_path, net):
     args = dict(out=tmp_path/'effect', minutes=1., net=net, quiet=True)
-    with pytest.raises(KeyboardInterrupt): train_effect(*pair(tmp_path, kind), **args, clock=Ticks(45))
+    with pytest.raises(KeyboardInterrupt): train_effect(*pair(tmp_path, 'fuzz'), **args, clock=Ticks(45))
+    name = json.loads((tmp_path/'effect'/'training.json').read_text())['name']
+    assert name == net or net == 'auto'
     assert (tmp_path/'effect'/'training.json').exists() and not (tmp_path/'effect'/'network.json').exists()
     clock = Ticks()
     got = train_effect(tmp_path/'dry.wav', tmp_path/'wet.wav', **args, resume=True, clock=clock)
     assert f'{name}, trained' in got.report.notes[0]
-    assert clock.seen < 45, 'it began anew'                      # the rest of sixty ticks, and no second audition
+    assert clock.seen < 45, 'it began anew'                      # the rest of sixty ticks, and no second race
     assert not (tmp_path/'effect'/'training.json').exists() and not (tmp_path/'effect'/'models').exists()
 
 
