@@ -47,8 +47,7 @@ class TimeLine(Callback):
         if self.begun: return
         self.begun = True
         clock = self._clock()
-        if clock and self.learn.epoch>0:                         # a run that was cut off
-            clock.look()
+        if clock and clock.done>0:                               # a run that was cut off
             self.line.say(f"going on at {clock.done:.0%} of the time")
             self.line.begin_at(clock.done)
 
