@@ -96,8 +96,9 @@ class Guard(Callback):
 
     def after_epoch(self):
         if not self._on: return
+        before = self.score
         score = self._look()
-        if score is None or score==self.score: return
+        if score is None or self.score<before: return
         if not score<100*max(1., min(self.score, 1e6)):
             self._go_back(f'the validation part has an error of {score:.3g}')
 
