@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from fastproaudio.dsp import fft_conv, noise
+from fastproaudio.dsp import noise
 from fastproaudio.io import write_audio
 from fastproaudio.train import train_effect
 
@@ -21,23 +21,19 @@ class Ticks:
         return self.seen
 
 
-def pair(tmp_path, kind):
+def pair(tmp_path):
     torch.manual_seed(0)
     x = .3*noise(8*SR, seed=0)
     y = .5*torch.tanh(4*x)
-    if kind == 'tail':
-        h = .05*noise(9000, seed=1)[0]*torch.linspace(0, -3, 9000).exp()
-        y = fft_conv(x, h)
-        y = y+.15*y.std()/x.square().std()*x.square()
     write_audio(tmp_path/'dry.wav', x, SR, 'FLOAT'), write_audio(tmp_path/'wet.wav', y, SR, 'FLOAT')
     return tmp_path/'dry.wav', tmp_path/'wet.wav'
 
 
-def test_a_run_cut_off_goes_on(tmp_path, net='wavenet'):
-    args = dict(out=tmp_path/'effect', minutes=1., net=net, quiet=True)
-    with pytest.raises(KeyboardInterrupt): train_effect(*pair(tmp_path, 'fuzz'), **args, clock=Ticks(45))
+def test_a_run_cut_off_goes_on(tmp_path):
+    args = dict(out=tmp_path/'effect', minutes=1., net='wavenet', quiet=True)
+    with pytest.raises(KeyboardInterrupt): train_effect(*pair(tmp_path), **args, clock=Ticks(45))
     name = json.loads((tmp_path/'effect'/'training.json').read_text())['name']
-    assert name == net
+    assert name == 'wavenet'
     assert (tmp_path/'effect'/'training.json').exists() and not (tmp_path/'effect'/'network.json').exists()
     clock = Ticks()
     got = train_effect(tmp_path/'dry.wav', tmp_path/'wet.wav', **args, resume=True, clock=clock)
@@ -48,4 +44,4 @@ def test_a_run_cut_off_goes_on(tmp_path, net='wavenet'):
 
 def test_nothing_to_go_on_with(tmp_path):
     with pytest.raises(ValueError, match='cut off'):
-        train_effect(*pair(tmp_path, 'fuzz'), out=tmp_path/'effect', resume=True)
+        train_effect(*pair(tmp_path), out=tmp_path/'effect', resume=True)
